@@ -1,0 +1,179 @@
+//! The rules that need no database, on one that answers what the test wants. What the SQL decides is tested on a
+//! real Postgres.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::sql::SqlError;
+
+const NOW: i64 = 1_795_465_560 * MICROS;
+const PURGED: i64 = 1_700_000_000 * MICROS;
+
+/// Answers in order, and remembers what was asked.
+#[derive(Default)]
+struct Script {
+    answers: VecDeque<Result<Vec<Row>, SqlError>>,
+    asked: Vec<(&'static str, Vec<Value>)>,
+}
+
+impl Sql for &mut Script {
+    fn query(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        assert_eq!(parameters.len(), statement.parameters.len());
+        self.asked.push((statement.name, parameters));
+        self.answers.pop_front().expect("one statement more than expected")
+    }
+}
+
+fn script<const N: usize>(answers: [Result<Vec<Row>, SqlError>; N]) -> Script {
+    Script { answers: answers.into(), asked: Vec::new() }
+}
+
+fn get_row(metadata: Value, expires_at: Value) -> Result<Vec<Row>, SqlError> {
+    Ok(vec![vec![Value::Int64(NOW), Value::Int64(PURGED), metadata, expires_at]])
+}
+
+fn clock() -> Result<Vec<Row>, SqlError> {
+    Ok(vec![vec![Value::Int64(NOW), Value::Int64(PURGED)]])
+}
+
+fn put(script: &mut Script, expiry: Expiry, ticket: Option<i64>) -> Result<Stored, Error> {
+    let ticket = ticket.map(|at| Ticket::new(at, PURGED).unwrap().to_string());
+    Cache(script).put("https://c.example/", "{}".to_owned(), expiry, ticket.as_deref())
+}
+
+#[test]
+fn a_document_is_fresh_until_its_expiry_and_not_at_it() {
+    let ticket = Ticket::new(NOW, PURGED).unwrap();
+    for (expires_at, fresh_for) in
+        [(NOW - 1, None), (NOW, None), (NOW + 1, Some(0)), (NOW + 2_500_999, Some(2_500))]
+    {
+        let mut script = script([get_row(Value::Text("{}".into()), Value::Int64(expires_at))]);
+        let lookup = Cache(&mut script).get("https://c.example/").unwrap();
+        let expected = fresh_for.map_or(Lookup::Miss(ticket), |fresh_for| {
+            Lookup::Hit(Entry { metadata: "{}".into(), expires_at: expires_at / MICROS, fresh_for, ticket })
+        });
+        assert_eq!(lookup, expected, "{expires_at}");
+        assert_eq!(script.asked.len(), 1, "one statement, one round trip");
+    }
+}
+
+#[test]
+fn arguments_are_refused_before_the_database_is_asked() {
+    let long = "x".repeat(URL_BYTES + 1);
+    for url in ["", "https://c.example/\0", &long] {
+        let mut nothing = script([]);
+        let mut cache = Cache(&mut nothing);
+        assert!(matches!(cache.get(url), Err(Error::InvalidUrl(_))));
+        assert!(matches!(cache.delete(url), Err(Error::InvalidUrl(_))));
+        assert!(matches!(cache.put(url, "{}".into(), Expiry::After(1), None), Err(Error::InvalidUrl(_))));
+    }
+    let ten_years = LIFETIME_SECONDS.unsigned_abs();
+    for expiry in [
+        Expiry::At(-1),
+        Expiry::At(LATEST_SECOND + 1),
+        Expiry::At(i64::MIN),
+        Expiry::After(u64::MAX),
+        Expiry::After(ten_years + 601),
+    ] {
+        assert!(matches!(put(&mut script([]), expiry, None), Err(Error::InvalidExpiry(_))), "{expiry:?}");
+    }
+    let mut nothing = script([]);
+    let mut cache = Cache(&mut nothing);
+    let ticketed = cache.put("u", "{}".into(), Expiry::After(1), Some("1795465560"));
+    assert!(matches!(ticketed, Err(Error::InvalidTicket(_))));
+    assert!(matches!(cache.put("u", "[]".into(), Expiry::After(1), None), Err(Error::InvalidMetadata(_))));
+}
+
+#[test]
+fn a_put_that_stored_nothing_says_why() {
+    let ten_years = LIFETIME_SECONDS;
+    let ten_years_after =
+        |ticket: i64| Expiry::After(((ten_years * MICROS + NOW - ticket) / MICROS).unsigned_abs());
+    let just_now = NOW - 9 * MICROS;
+    for (expiry, ticket, superseded) in [
+        (Expiry::After(60), Some(NOW), true),
+        (Expiry::After(60), None, true),
+        (Expiry::At(0), Some(NOW - 601 * MICROS), true),
+        (Expiry::At(NOW / MICROS + ten_years), None, true),
+        (ten_years_after(just_now), Some(just_now), true),
+        (Expiry::At(NOW / MICROS + ten_years + 1), None, false),
+        (Expiry::After(ten_years.unsigned_abs() + 1), None, false),
+    ] {
+        let answer = put(&mut script([Ok(vec![]), clock()]), expiry, ticket);
+        let right = match answer {
+            Ok(Stored::Superseded) => superseded,
+            Err(Error::InvalidExpiry(_)) => !superseded,
+            _ => false,
+        };
+        assert!(right, "{expiry:?} {ticket:?}: {answer:?}");
+    }
+    let ahead = put(&mut script([Ok(vec![]), clock()]), Expiry::After(60), Some(NOW + 1));
+    assert!(matches!(ahead, Err(Error::InvalidTicket(_))), "{ahead:?}");
+}
+
+#[test]
+fn a_table_without_its_purge_row_is_an_error_of_every_call() {
+    let no_purge = || Ok(vec![vec![Value::Int64(NOW), Value::Null]]);
+    let get = Ok(vec![vec![Value::Int64(NOW), Value::Null, Value::Null, Value::Null]]);
+    assert_eq!(Cache(&mut script([get])).get("u"), Err(Error::Storage));
+    assert_eq!(put(&mut script([Ok(vec![]), no_purge()]), Expiry::After(1), None), Err(Error::Storage));
+    assert_eq!(Cache(&mut script([Ok(vec![])])).delete("u"), Err(Error::Storage));
+    assert_eq!(Cache(&mut script([Ok(vec![])])).delete_all(), Err(Error::Storage));
+}
+
+#[test]
+fn a_sweep_removes_expired_rows_then_purged_ones_up_to_its_limit() {
+    let rows = |n| Ok(vec![vec![Value::Boolean(true)]; n]);
+    let limit = |n| vec![Value::Int64(n)];
+
+    let mut both = script([rows(3), rows(2)]);
+    assert_eq!(Cache(&mut both).sweep(10), Ok(Swept { removed: 5, more: false }));
+    assert_eq!(both.asked, [("sweep-expired", limit(10)), ("sweep-purged", limit(7))]);
+
+    let mut full = script([rows(1_000)]);
+    assert_eq!(Cache(&mut full).sweep(u32::MAX), Ok(Swept { removed: 1_000, more: true }));
+    assert_eq!(full.asked, [("sweep-expired", limit(1_000))]);
+
+    assert_eq!(Cache(&mut script([])).sweep(0), Ok(Swept { removed: 0, more: true }));
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Boolean),
+        any::<i64>().prop_map(Value::Int64),
+        Just(Value::Int64(NOW)),
+        ".{0,8}".prop_map(Value::Text),
+        any::<Vec<u8>>().prop_map(Value::Bytes),
+    ]
+}
+
+fn any_answer() -> impl Strategy<Value = Result<Vec<Row>, SqlError>> {
+    use proptest::collection::vec;
+    prop_oneof![
+        4 => vec(vec(any_value(), 0..6), 0..3).prop_map(Ok),
+        4 => vec(vec(any_value(), 4..5), 1..2).prop_map(Ok),
+        1 => ".{0,6}".prop_map(|state| Err(SqlError::Database(state))),
+        1 => Just(Err(SqlError::TooLarge)),
+    ]
+}
+
+proptest! {
+    /// A trap in a host is a panic here.
+    #[test]
+    fn whatever_the_database_answers_there_is_a_typed_result(
+        answers in proptest::collection::vec(any_answer(), 2), read_at in 0..LATEST_SECOND * MICROS, at in any::<i64>(), limit in any::<u32>()
+    ) {
+        let run = || Script { answers: answers.clone().into(), asked: Vec::new() };
+        if let Ok(Lookup::Hit(entry)) = Cache(&mut run()).get("u") {
+            prop_assert!(entry.expires_at >= entry.ticket.read_at() / MICROS);
+        }
+        let _ = put(&mut run(), Expiry::At(at), Some(read_at));
+        let _ = put(&mut run(), Expiry::After(at.unsigned_abs()), None);
+        let _ = Cache(&mut run()).delete("u");
+        let _ = Cache(&mut run()).delete_all();
+        let _ = Cache(&mut run()).sweep(limit);
+    }
+}

@@ -1,0 +1,135 @@
+//! The rules as the exports of the world, and the import `sql` as their database. Only types are converted here.
+
+use crate::cache::{Cache, Expiry, Lookup, Stored};
+use crate::error::Error;
+use crate::sql::{Row, Sql, SqlError, Value};
+use crate::statements::Statement;
+use crate::ticket::Ticket;
+
+#[expect(
+    unsafe_code,
+    clippy::allow_attributes_without_reason,
+    reason = "the calling convention of components is generated"
+)]
+mod generated {
+    wit_bindgen::generate!({ path: "../wit", world: "cimd-cache" });
+    export!(Component with_types_in self);
+    use super::Component;
+}
+
+use generated::cimd::cache::sql as import;
+use generated::exports::cimd::cache::{cache as wit, maintenance};
+
+/// What the world's exports are implemented on.
+struct Component;
+
+impl wit::Guest for Component {
+    fn get(url: String) -> Result<wit::Lookup, wit::Error> {
+        let lookup = Cache(Import).get(&url)?;
+        Ok(match lookup {
+            Lookup::Hit(entry) => wit::Lookup::Hit(wit::Entry {
+                metadata: entry.metadata,
+                expires_at: entry.expires_at,
+                fresh_for: entry.fresh_for,
+                ticket: entry.ticket.to_string(),
+            }),
+            Lookup::Miss(ticket) => wit::Lookup::Miss(Ticket::to_string(&ticket)),
+        })
+    }
+
+    fn put(
+        url: String,
+        metadata: String,
+        expiry: wit::Expiry,
+        ticket: Option<String>,
+    ) -> Result<wit::Stored, wit::Error> {
+        let expiry = match expiry {
+            wit::Expiry::At(seconds) => Expiry::At(seconds),
+            wit::Expiry::After(seconds) => Expiry::After(seconds),
+        };
+        let stored = Cache(Import).put(&url, metadata, expiry, ticket.as_deref())?;
+        Ok(match stored {
+            Stored::Stored => wit::Stored::Stored,
+            Stored::Superseded => wit::Stored::Superseded,
+        })
+    }
+
+    fn delete(url: String) -> Result<bool, wit::Error> {
+        Ok(Cache(Import).delete(&url)?)
+    }
+
+    fn delete_all() -> Result<(), wit::Error> {
+        Ok(Cache(Import).delete_all()?)
+    }
+}
+
+impl maintenance::Guest for Component {
+    fn sweep(limit: u32) -> Result<maintenance::Swept, maintenance::Error> {
+        let swept = Cache(Import).sweep(limit)?;
+        Ok(maintenance::Swept { removed: swept.removed, more: swept.more })
+    }
+}
+
+/// The database that the host lends.
+struct Import;
+
+impl Sql for Import {
+    fn query(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        let parameters: Vec<_> = parameters.into_iter().map(Into::into).collect();
+        let rows = import::query(statement.sql, &parameters)?;
+        let row = |row: import::Row| row.into_iter().map(Into::into).collect();
+        Ok(rows.into_iter().map(row).collect())
+    }
+}
+
+impl From<Value> for import::Value {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Boolean(value) => Self::Boolean(value),
+            Value::Int64(value) => Self::Int64(value),
+            Value::Text(value) => Self::Text(value),
+            Value::Bytes(value) => Self::Bytes(value),
+        }
+    }
+}
+
+impl From<import::Value> for Value {
+    fn from(value: import::Value) -> Self {
+        match value {
+            import::Value::Null => Self::Null,
+            import::Value::Boolean(value) => Self::Boolean(value),
+            import::Value::Int64(value) => Self::Int64(value),
+            import::Value::Text(value) => Self::Text(value),
+            import::Value::Bytes(value) => Self::Bytes(value),
+        }
+    }
+}
+
+impl From<import::Error> for SqlError {
+    fn from(error: import::Error) -> Self {
+        match error {
+            import::Error::NotConfigured => Self::NotConfigured,
+            import::Error::NotAllowed => Self::NotAllowed,
+            import::Error::Unavailable => Self::Unavailable,
+            import::Error::TimedOut => Self::TimedOut,
+            import::Error::TooLarge => Self::TooLarge,
+            import::Error::Database(state) => Self::Database(state),
+        }
+    }
+}
+
+impl From<Error> for wit::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidUrl(text) => Self::InvalidUrl(text.into_owned()),
+            Error::InvalidMetadata(text) => Self::InvalidMetadata(text.into_owned()),
+            Error::InvalidExpiry(text) => Self::InvalidExpiry(text.into_owned()),
+            Error::InvalidTicket(text) => Self::InvalidTicket(text.into_owned()),
+            Error::NotConfigured => Self::NotConfigured,
+            Error::Unavailable => Self::Unavailable,
+            Error::TimedOut => Self::TimedOut,
+            Error::Storage => Self::Storage,
+        }
+    }
+}

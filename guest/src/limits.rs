@@ -1,0 +1,36 @@
+//! The numbers of the contract. The SQL repeats some of them as text; a test in [`crate::statements`] holds the
+//! two together.
+
+/// The longest `client_id` URL, in bytes. A btree entry over 2,704 bytes fails in Postgres, and only for keys that
+/// do not compress, so without a limit of ours whoever picks the URL would pick when a put fails.
+pub const URL_BYTES: usize = 2_048;
+
+/// The largest document, in bytes. The draft recommends that servers read no more than 5 kilobytes (section 6.6).
+pub const METADATA_BYTES: usize = 16 * 1_024;
+
+/// How deep arrays and objects may nest in a document. The document itself is the first level.
+pub const METADATA_NESTING: usize = 64;
+
+/// For how long a ticket is good, in seconds.
+pub const TICKET_SECONDS: i64 = 10 * 60;
+
+/// How far ahead of the database's clock an expiry may lie, in seconds: ten years of 365.25 days.
+pub const LIFETIME_SECONDS: i64 = 87_660 * 3_600;
+
+/// How far ahead of the database's clock a stored fetch time may lie, in seconds, before the row counts as left
+/// over from a clock that was set back. It must exceed the longest that a statement can run: `now()` is fixed when a
+/// statement starts, so to a put that waited for a lock a newer row seems to come from the future.
+pub const LEFTOVER_SECONDS: i64 = 60;
+
+/// The age of a fetch or deletion, in seconds, from which a sweep may remove its row: a ticket's life, and the
+/// longest that a put presenting it can run.
+pub const SWEEP_AGE_SECONDS: i64 = TICKET_SECONDS + LEFTOVER_SECONDS;
+
+/// The most rows that one sweep removes: a batch that locks its rows only for moments.
+pub const SWEEP_ROWS: u32 = 1_000;
+
+/// 9999-12-31T23:59:59Z in seconds since 1970, the latest time that RFC 3339 can write.
+pub const LATEST_SECOND: i64 = 253_402_300_799;
+
+/// Microseconds in a second: the resolution of Postgres' `timestamptz`, and of a ticket.
+pub const MICROS: i64 = 1_000_000;
