@@ -1,0 +1,199 @@
+//! Whether a database is one that the cache can work on: for readiness probes, and to say what is wrong with it in
+//! words that help.
+//!
+//! What is asked here the host asks on its own behalf; the component has no part in it.
+
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::FromSql;
+use tokio_postgres::{Client, Row};
+
+use crate::migrations;
+use crate::postgres::Failure;
+use crate::sql::Sql;
+
+/// What a check found on a database that is in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The server's version, as it says it.
+    pub server_version: String,
+    /// The version of the schema. One newer than this program knows is in order too: migrations leave the
+    /// statements of the version before them working.
+    pub schema_version: u32,
+    /// The role that is logged in.
+    pub role: String,
+    /// Whether the role has more rights than the cache needs.
+    pub privileged: bool,
+}
+
+/// Why a database cannot be used. The text is one sentence that names the next step, without credentials and without
+/// the server's own message, which the log has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// There is no database URL.
+    #[error("no database is configured: give --database-url or set DATABASE_URL")]
+    NotConfigured,
+    /// No connection.
+    #[error(
+        "the database cannot be reached: check that it runs, and the host, port and TLS options of its URL"
+    )]
+    Unavailable,
+    /// No answer in time.
+    #[error("the database did not answer in time: try again, and look at its load")]
+    TimedOut,
+    /// The server refused the user or password.
+    #[error(
+        "the database refused the login: check the user and password of its URL, and the server's pg_hba.conf"
+    )]
+    Login,
+    /// The server has no such database.
+    #[error("the database named in the URL does not exist: create it, or correct the URL")]
+    NoDatabase,
+    /// The schema is not there.
+    #[error("the database has no cimd_cache schema: run `cimd-cache migrate` as its owner")]
+    SchemaMissing,
+    /// The schema is older than this program needs.
+    #[error(
+        "the schema is at version {found} and has to be at {needed}: run `cimd-cache migrate` as its owner"
+    )]
+    SchemaOlder {
+        /// The database's version.
+        found: u32,
+        /// The version that this program brings.
+        needed: u32,
+    },
+    /// The role may not do what the cache's statements do.
+    #[error("the role {role} lacks {missing}: connect as cimd_cache_app, or grant that to the role")]
+    Rights {
+        /// The role that is logged in.
+        role: String,
+        /// The first right that is missing.
+        missing: &'static str,
+    },
+    /// The server is a standby, or the session is read-only.
+    #[error("the database is read-only: name the primary, or all hosts with target_session_attrs=read-write")]
+    ReadOnly,
+    /// The row that says when all was last purged is gone.
+    #[error(
+        "the row of cimd_cache.purge is missing: as its owner insert (1, now()), after emptying client_id_metadata"
+    )]
+    PurgeRow,
+    /// A statement may run for a minute or more.
+    #[error(
+        "statement_timeout is not below a minute: set it on the role, as `cimd-cache migrate --roles` shows"
+    )]
+    StatementTimeout,
+    /// The server refused what the check asked.
+    #[error("the database refused the check: an operator has to look at the log")]
+    Storage,
+}
+
+impl From<Failure> for CheckError {
+    fn from(failure: Failure) -> Self {
+        tracing::warn!(error = %failure, "the check failed");
+        match &failure {
+            Failure::TimedOut => Self::TimedOut,
+            Failure::Database(_) => match failure.code() {
+                Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+                    Self::Login
+                }
+                Some(&SqlState::INVALID_CATALOG_NAME) => Self::NoDatabase,
+                Some(&SqlState::QUERY_CANCELED) => Self::TimedOut,
+                Some(code) if ["08", "53300", "57P"].iter().any(|class| code.code().starts_with(class)) => {
+                    Self::Unavailable
+                }
+                _ => Self::Storage,
+            },
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+/// The server, and what can be known of the schema by a role without any rights on it: catalogs are open to all.
+const SERVER: &str = "\
+select current_setting('server_version'),
+       current_user::text,
+       pg_is_in_recovery() or current_setting('transaction_read_only')::boolean,
+       (select setting::bigint from pg_settings where name = 'statement_timeout'),
+       h.oid is not null,
+       has_schema_privilege(n.oid, 'usage'),
+       has_table_privilege(h.oid, 'select')
+from (select 1) one
+left join pg_namespace n on n.nspname = 'cimd_cache'
+left join pg_class h on h.relnamespace = n.oid and h.relname = 'schema_history'";
+
+const VERSION: &str = "select coalesce(max(version), 0)::bigint from cimd_cache.schema_history";
+
+/// What the statements need, and whether there is more: a role that may empty the purge table is an owner.
+const RIGHTS: &str = "\
+select has_table_privilege('cimd_cache.client_id_metadata', 'select')
+         and has_table_privilege('cimd_cache.client_id_metadata', 'insert')
+         and has_table_privilege('cimd_cache.client_id_metadata', 'update')
+         and has_table_privilege('cimd_cache.client_id_metadata', 'delete'),
+       has_table_privilege('cimd_cache.purge', 'select')
+         and has_column_privilege('cimd_cache.purge', 'purged_at', 'update'),
+       has_table_privilege('cimd_cache.purge', 'delete')";
+
+const PURGE: &str = "select count(*) = 1 from cimd_cache.purge where id = 1";
+
+/// A statement that runs for a minute sees a row stored meanwhile as one from the future, and replaces it.
+const MINUTE: i64 = 60_000;
+
+/// Asks for everything, and reports the first thing that is not right.
+pub(crate) async fn check(sql: &Sql, deadline: Instant) -> Result<Readiness, CheckError> {
+    let postgres = sql.postgres().ok_or(CheckError::NotConfigured)?;
+    let client = postgres.client(deadline).await?;
+    let checked = tokio::time::timeout_at(deadline, check_with((*client).as_ref())).await;
+    checked.unwrap_or(Err(CheckError::TimedOut))
+}
+
+async fn check_with(client: &Client) -> Result<Readiness, CheckError> {
+    let server = ask(client, SERVER).await?;
+    let role: String = column(&server, 1)?;
+    let lacks = |missing| Err(CheckError::Rights { role: role.clone(), missing });
+    if !column::<bool>(&server, 4)? {
+        return Err(CheckError::SchemaMissing);
+    }
+    if !column::<bool>(&server, 5)? {
+        return lacks("usage of the schema cimd_cache");
+    }
+    if !column::<bool>(&server, 6)? {
+        return lacks("select on cimd_cache.schema_history");
+    }
+    let version: i64 = column(&ask(client, VERSION).await?, 0)?;
+    let (found, needed) = (u32::try_from(version).unwrap_or_default(), migrations::latest());
+    if found < needed {
+        return Err(CheckError::SchemaOlder { found, needed });
+    }
+    let rights = ask(client, RIGHTS).await?;
+    if !column::<bool>(&rights, 0)? {
+        return lacks("select, insert, update or delete on cimd_cache.client_id_metadata");
+    }
+    if !column::<bool>(&rights, 1)? {
+        return lacks("select or update (purged_at) on cimd_cache.purge");
+    }
+    if !column::<bool>(&ask(client, PURGE).await?, 0)? {
+        return Err(CheckError::PurgeRow);
+    }
+    if column::<bool>(&server, 2)? {
+        return Err(CheckError::ReadOnly);
+    }
+    if !(1..MINUTE).contains(&column::<i64>(&server, 3)?) {
+        return Err(CheckError::StatementTimeout);
+    }
+    Ok(Readiness {
+        server_version: column(&server, 0)?,
+        schema_version: found,
+        role,
+        privileged: column(&rights, 2)?,
+    })
+}
+
+async fn ask(client: &Client, sql: &str) -> Result<Row, Failure> {
+    Ok(client.query_one(sql, &[]).await?)
+}
+
+fn column<T: for<'a> FromSql<'a>>(row: &Row, at: usize) -> Result<T, Failure> {
+    Ok(row.try_get(at)?)
+}

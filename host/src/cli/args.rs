@@ -1,0 +1,162 @@
+//! What may be written on the command line.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use cimd_cache::{Expiry, Ticket};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A shared cache for OAuth Client ID Metadata Documents, in Postgres.
+///
+/// Exit status: 0 done (get: a hit), 1 a miss, 2 a wrong use or refused input, 3 the database is not configured, not
+/// reachable, too slow, or refused.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Begin with `cimd-cache demo`: it needs nothing but Postgres' binaries on this machine."
+)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) database: Database,
+
+    /// Log to stderr what the database said, and more
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Database {
+    /// The database: postgres://user:password@host:port/database?options. Over a network it is encrypted and verified,
+    /// unless it says sslmode=disable. Other users of a machine can read arguments: prefer the variable
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(super) database_url: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print the document of a client, if it is in the cache and fresh
+    Get(Get),
+    /// Store the document of a client, which you have validated
+    Put(Put),
+    /// Remove the document of a client, or of all
+    Delete(Delete),
+    /// Tell whether the database can be used: a readiness probe
+    #[command(after_help = "Example:\n  cimd-cache check || exit 1")]
+    Check,
+    /// Remove rows that nobody can get any more
+    Sweep(Sweep),
+    /// Bring the schema up to date, connected as its owner
+    Migrate(Migrate),
+    /// Write the WebAssembly component that this program carries, for other hosts
+    Component(Component),
+    /// Show the cache at work, on a Postgres of its own that is thrown away
+    #[command(after_help = "Example:\n  cimd-cache demo")]
+    Demo,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cimd-cache get https://client.example.com/metadata.json --format json")]
+pub(super) struct Get {
+    /// The client's URL, byte for byte
+    pub(super) client_id: String,
+    /// What to print: the document alone, or an object with the outcome, expiry and ticket
+    #[arg(long, value_enum, default_value_t = Format::Metadata)]
+    pub(super) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Format {
+    /// The document, on a hit
+    Metadata,
+    /// One JSON object, on a hit and on a miss
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  cimd-cache put https://client.example.com/metadata.json doc.json --expires-in 3600 \\\n    \
+                  --ticket \"$TICKET\"\n\nThe ticket is what `get --format json` gave before the fetch. Without one the \
+                  document counts as fetched now."
+)]
+pub(super) struct Put {
+    /// The client's URL, byte for byte
+    pub(super) client_id: String,
+    /// The file with the document, or - for the standard input
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) expiry: ExpiryArguments,
+    /// What the get before the fetch gave: it keeps a slow fetch from replacing a newer document
+    #[arg(long, value_parser = |text: &str| Ok::<_, std::convert::Infallible>(Ticket::from(text)))]
+    pub(super) ticket: Option<Ticket>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct ExpiryArguments {
+    /// How long it stays fresh, counted from the ticket or from now
+    #[arg(long, value_name = "SECONDS")]
+    expires_in: Option<u64>,
+    /// Until when it stays fresh, such as 2030-01-31T12:00:00Z
+    #[arg(long, value_name = "RFC3339", allow_negative_numbers = true)]
+    #[arg(value_parser = |text: &str| OffsetDateTime::parse(text, &Rfc3339))]
+    expires_at: Option<OffsetDateTime>,
+}
+
+impl ExpiryArguments {
+    pub(super) fn expiry(&self) -> Expiry {
+        match (self.expires_in, self.expires_at) {
+            (Some(seconds), _) => Expiry::After(Duration::from_secs(seconds)),
+            (None, at) => Expiry::At(at.map_or(SystemTime::UNIX_EPOCH, SystemTime::from)),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cimd-cache delete https://client.example.com/metadata.json\n  cimd-cache delete --all"
+)]
+pub(super) struct Delete {
+    /// The client's URL, byte for byte
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(super) client_id: Option<String>,
+    /// Remove the documents of all clients
+    #[arg(long)]
+    pub(super) all: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example, from cron on any node:\n  cimd-cache sweep --limit 100000")]
+pub(super) struct Sweep {
+    /// The most rows to remove, in batches of at most 1,000
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) limit: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cimd-cache migrate --roles | psql \"$ADMIN_URL\"     # once in each database\n  \
+                  cimd-cache --database-url \"$OWNER_URL\" migrate"
+)]
+pub(super) struct Migrate {
+    /// Print the SQL by which an administrator creates the two roles, and do nothing else
+    #[arg(long)]
+    pub(super) roles: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cimd-cache component --output cimd-cache.wasm\n  cimd-cache component --statements"
+)]
+pub(super) struct Component {
+    /// The file to write; without it, the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Print the SQL statements that the component may send, as JSON, and do nothing else
+    #[arg(long, conflicts_with = "output")]
+    pub(super) statements: bool,
+}

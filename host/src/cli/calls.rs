@@ -1,0 +1,197 @@
+//! The commands but `demo`: each is a call of the library, and words for its outcome.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+
+use cimd_cache::statements::{self, Purpose, Type};
+use cimd_cache::{COMPONENT, Cache, CheckError, Lookup, Stored, migrations};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::args::{Component, Database, Delete, Format, Get, Migrate, Put, Sweep};
+use super::{Failed, Outcome, print, say};
+
+/// The most that is read of a document. Far above what is accepted; a file that is longer is refused by its length.
+const READ_BYTES: u64 = 1 << 20;
+
+/// How many rows the library removes at once.
+const BATCH: u32 = 1_000;
+
+pub(super) async fn get(database: &Database, arguments: Get) -> Result<Outcome, Failed> {
+    let cache = open(database).await?;
+    let lookup = cache.get(&arguments.client_id).await?;
+    match (arguments.format, &lookup) {
+        (Format::Metadata, Lookup::Hit(entry)) => print(format!("{}\n", entry.metadata))?,
+        (Format::Metadata, Lookup::Miss(_)) => say("miss: there is no fresh document of this client"),
+        (Format::Json, lookup) => print(format!("{}\n", to_json(lookup)?))?,
+    }
+    Ok(match lookup {
+        Lookup::Hit(_) => Outcome::Done,
+        Lookup::Miss(_) => Outcome::Miss,
+    })
+}
+
+fn to_json(lookup: &Lookup) -> Result<Value, Failed> {
+    let entry = match lookup {
+        Lookup::Hit(entry) => entry,
+        Lookup::Miss(ticket) => return Ok(json!({ "outcome": "miss", "ticket": ticket.to_string() })),
+    };
+    let unreadable = |_| Failed::from(cimd_cache::Error::Storage);
+    let metadata: Value = serde_json::from_str(&entry.metadata).map_err(unreadable)?;
+    let expires_at = OffsetDateTime::from(entry.expires_at).format(&Rfc3339);
+    Ok(json!({
+        "outcome": "hit",
+        "metadata": metadata,
+        "expires_at": expires_at.map_err(|_| cimd_cache::Error::Storage)?,
+        "fresh_for_ms": u64::try_from(entry.fresh_for.as_millis()).unwrap_or(u64::MAX),
+        "ticket": entry.ticket.to_string(),
+    }))
+}
+
+pub(super) async fn put(database: &Database, arguments: Put) -> Result<Outcome, Failed> {
+    let metadata = read(&arguments.file)?;
+    let cache = open(database).await?;
+    let expiry = arguments.expiry.expiry();
+    match cache.put(&arguments.client_id, &metadata, expiry, arguments.ticket.as_ref()).await? {
+        Stored::Stored => say("stored"),
+        Stored::Superseded => say("superseded: something newer is known, and nothing was changed"),
+    }
+    Ok(Outcome::Done)
+}
+
+fn read(file: &Path) -> Result<String, Failed> {
+    let read = |input: &mut dyn Read| {
+        let mut text = String::new();
+        input.take(READ_BYTES).read_to_string(&mut text).map(|_| text)
+    };
+    let text = if file == Path::new("-") {
+        read(&mut io::stdin().lock())
+    } else {
+        File::open(file).and_then(|mut file| read(&mut file))
+    };
+    text.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Failed::wrong_use("the document is not UTF-8"),
+        kind => Failed::wrong_use(format!("cannot read {}: {kind}", file.display())),
+    })
+}
+
+pub(super) async fn delete(database: &Database, arguments: Delete) -> Result<Outcome, Failed> {
+    let cache = open(database).await?;
+    match arguments.client_id {
+        None => {
+            cache.delete_all().await?;
+            say("purged: all documents are removed");
+        }
+        Some(client_id) => say(match cache.delete(&client_id).await? {
+            true => "deleted",
+            false => "there was no document; a fetch under way is held off all the same",
+        }),
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) async fn check(database: &Database) -> Result<Outcome, Failed> {
+    let ready = build(database)?.check().await?;
+    print(format!(
+        "ready: Postgres {}, schema version {}, role {}\n",
+        ready.server_version, ready.schema_version, ready.role
+    ))?;
+    if ready.privileged {
+        say(
+            "warning: this role may do more than the cache needs: auth servers should connect as cimd_cache_app",
+        );
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) async fn sweep(database: &Database, arguments: Sweep) -> Result<Outcome, Failed> {
+    let cache = open(database).await?;
+    let mut removed = 0;
+    let mut more = true;
+    while more && removed < arguments.limit {
+        let swept = cache.sweep(BATCH.min(arguments.limit - removed)).await?;
+        removed += swept.removed;
+        more = swept.more;
+    }
+    let rest = if more { "more may remain" } else { "no more remain" };
+    say(&format!("removed {removed} rows; {rest}"));
+    Ok(Outcome::Done)
+}
+
+pub(super) async fn migrate(database: &Database, arguments: Migrate) -> Result<Outcome, Failed> {
+    if arguments.roles {
+        print(migrations::ROLES)?;
+        return Ok(Outcome::Done);
+    }
+    let url = database.database_url.as_deref().ok_or(CheckError::NotConfigured)?;
+    let migrated = migrations::migrate(url).await?;
+    let version = migrated.version;
+    say(&if migrated.applied.is_empty() {
+        format!("nothing to do: the schema is at version {version}")
+    } else {
+        format!("applied {}; the schema is at version {version}", migrated.applied.join(", "))
+    });
+    Ok(Outcome::Done)
+}
+
+pub(super) fn component(arguments: Component) -> Result<Outcome, Failed> {
+    if arguments.statements {
+        print(format!("{:#}\n", statement_list()))?;
+    } else if let Some(file) = arguments.output {
+        let written = std::fs::write(&file, COMPONENT);
+        written.map_err(|error| {
+            Failed::wrong_use(format!("cannot write {}: {}", file.display(), error.kind()))
+        })?;
+        say(&format!("wrote {} ({} bytes)", file.display(), COMPONENT.len()));
+    } else if io::stdout().is_terminal() {
+        return Err(Failed::wrong_use("a component is not for a terminal: give --output FILE"));
+    } else {
+        print(COMPONENT)?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn statement_list() -> Value {
+    let types = |types: &[Type]| -> Vec<_> {
+        let name = |of: &Type| match of {
+            Type::Boolean => "boolean",
+            Type::Int64 => "int64",
+            Type::Text => "text",
+        };
+        types.iter().map(name).collect()
+    };
+    let statement = |statement: &&statements::Statement| {
+        json!({
+            "name": statement.name,
+            "purpose": match statement.purpose {
+                Purpose::Read => "read",
+                Purpose::Write => "write",
+                Purpose::Maintenance => "maintenance",
+            },
+            "sql": statement.sql,
+            "parameters": types(statement.parameters),
+            "columns": types(statement.columns),
+        })
+    };
+    statements::ALL.iter().map(statement).collect()
+}
+
+fn build(database: &Database) -> Result<Cache, Failed> {
+    let mut builder = Cache::builder();
+    if let Some(url) = &database.database_url {
+        builder = builder.database_url(url);
+    }
+    Ok(builder.build()?)
+}
+
+/// A cache whose schema is not too old. All else that may be wrong is left to the call itself, which also refuses
+/// wrong input when the database is down.
+async fn open(database: &Database) -> Result<Cache, Failed> {
+    let cache = build(database)?;
+    match cache.check().await {
+        Err(error @ (CheckError::SchemaMissing | CheckError::SchemaOlder { .. })) => Err(error.into()),
+        _ => Ok(cache),
+    }
+}

@@ -1,0 +1,177 @@
+//! The guest's instances: one call at a time each, kept for the next call.
+//!
+//! A fresh instance for every call costs four fifths of the throughput, so an instance is used again, but only after
+//! a call that returned. Whatever else ends a call (a trap, the deadline, a caller that gave up) leaves a store that
+//! must not be entered again: the lease drops it.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits};
+
+use crate::bindings::{CimdCache, CimdCachePre};
+use crate::error::Error;
+use crate::sql::{self, Sql};
+
+/// The component, as built from the guest.
+pub(crate) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cimd-cache.component.wasm"));
+
+/// The most memory of one instance, in bytes. A put of a document at the limit needs a tenth of it.
+const MEMORY_BYTES: usize = 4 << 20;
+
+/// The most that a guest may have on its stack, in bytes, and the stack of the fiber it runs on, which the host's
+/// side of an import shares.
+const WASM_STACK_BYTES: usize = 256 << 10;
+const FIBER_STACK_BYTES: usize = 1 << 20;
+
+/// How often a guest that is calculating is made to look whether its deadline has passed.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What a call may take over its deadline: the guest itself ends waiting at the deadline and answers with a typed
+/// error. Only a guest that does not answer is stopped from outside.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// What an instance has in its store.
+pub(crate) struct State {
+    sql: Sql,
+    deadline: Instant,
+    limits: StoreLimits,
+}
+
+/// One instance, entered by one call at a time.
+struct Instance {
+    store: Store<State>,
+    exports: CimdCache,
+    calls: u32,
+}
+
+/// All instances, those in use counted and the others kept.
+pub(crate) struct Instances {
+    pre: CimdCachePre<State>,
+    sql: Sql,
+    idle: Mutex<Vec<Instance>>,
+    turns: Semaphore,
+    calls_per_instance: u32,
+}
+
+impl Instances {
+    /// Compiles the component: tens of milliseconds of work, so once in a program's life.
+    pub(crate) fn new(sql: Sql, most: usize, calls_per_instance: u32) -> wasmtime::Result<Self> {
+        let engine = Engine::new(&config(u32::try_from(most).unwrap_or(u32::MAX)))?;
+        let mut linker = Linker::new(&engine);
+        sql::add_to_linker(&mut linker, |state: &mut State| state.sql.view_until(state.deadline))?;
+        let component = Component::new(&engine, COMPONENT)?;
+        let pre = CimdCachePre::new(linker.instantiate_pre(&component)?)?;
+        tick(&engine)?;
+        Ok(Self { pre, sql, idle: Mutex::default(), turns: Semaphore::new(most), calls_per_instance })
+    }
+
+    /// Calls the guest with an instance of its own, and is done at `deadline`.
+    ///
+    /// The outer result is the host's: there was no instance in time, or the guest failed to answer.
+    pub(crate) async fn call<R>(
+        &self,
+        deadline: Instant,
+        call: impl AsyncFnOnce(&CimdCache, &mut Store<State>) -> wasmtime::Result<R>,
+    ) -> Result<R, Error> {
+        let turn = tokio::time::timeout_at(deadline, self.turns.acquire()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Error::Unavailable) };
+        let answer = async {
+            let mut lease = self.lease(turn, deadline).await?;
+            let answer = call(&lease.instance.exports, &mut lease.instance.store).await?;
+            lease.give_back();
+            Ok(answer)
+        };
+        let answer: Result<wasmtime::Result<R>, _> = tokio::time::timeout_at(deadline + GRACE, answer).await;
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the component failed; its instance is discarded"
+                );
+                Err(Error::Storage)
+            }
+            Err(_) => {
+                tracing::error!("the component did not answer by the deadline; its instance is discarded");
+                Err(Error::TimedOut)
+            }
+        }
+    }
+
+    async fn lease<'a>(
+        &'a self,
+        turn: SemaphorePermit<'a>,
+        deadline: Instant,
+    ) -> wasmtime::Result<Lease<'a>> {
+        let idle = self.idle.lock().pop();
+        let mut instance = match idle {
+            Some(instance) => instance,
+            None => self.instantiate(deadline).await?,
+        };
+        instance.calls += 1;
+        instance.store.data_mut().deadline = deadline;
+        instance.store.set_epoch_deadline(1);
+        Ok(Lease { instance, instances: self, _turn: turn })
+    }
+
+    async fn instantiate(&self, deadline: Instant) -> wasmtime::Result<Instance> {
+        let limits = wasmtime::StoreLimitsBuilder::new().memory_size(MEMORY_BYTES).build();
+        let mut store = Store::new(self.pre.engine(), State { sql: self.sql.clone(), deadline, limits });
+        store.limiter(|state| &mut state.limits);
+        // At every tick the guest lets the executor look at the deadline, which stops it if need be.
+        store.epoch_deadline_async_yield_and_update(1);
+        store.set_epoch_deadline(1);
+        let exports = self.pre.instantiate_async(&mut store).await?;
+        Ok(Instance { store, exports, calls: 0 })
+    }
+}
+
+/// An instance for the length of a call. Dropped without [`Lease::give_back`] it takes the instance along.
+struct Lease<'a> {
+    instance: Instance,
+    instances: &'a Instances,
+    _turn: SemaphorePermit<'a>,
+}
+
+impl Lease<'_> {
+    fn give_back(self) {
+        if self.instance.calls < self.instances.calls_per_instance {
+            self.instances.idle.lock().push(self.instance);
+        }
+    }
+}
+
+fn config(count: u32) -> Config {
+    // Room for what an encoded component consists of: its module, the adapters around it, and their tables.
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(count)
+        .total_core_instances(count.saturating_mul(4))
+        .total_memories(count)
+        .total_tables(count.saturating_mul(2))
+        .total_stacks(count)
+        .max_memory_size(MEMORY_BYTES);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(FIBER_STACK_BYTES);
+    config
+}
+
+/// Advances the engine's epoch for as long as the engine lives.
+fn tick(engine: &Engine) -> wasmtime::Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new().name("cimd-cache-epoch".to_owned()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    })?;
+    Ok(())
+}

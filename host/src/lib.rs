@@ -1,0 +1,73 @@
+//! A shared cache for OAuth Client ID Metadata Documents, for authorization servers and gateways.
+//!
+//! An OAuth client that identifies itself by a URL (Client ID Metadata Documents,
+//! draft-ietf-oauth-client-id-metadata-document) is known by the JSON behind that URL. The server fetches and validates
+//! it, and must not do so again for every request. This crate keeps the validated documents in Postgres, for all nodes:
+//! never served past their expiry, never an older one over a newer one, never a silent no-op.
+//!
+//! The rules run in a WebAssembly component, sandboxed by wasmtime; its only way out is a list of SQL statements that
+//! this crate sends for it.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use cimd_cache::{Cache, Expiry, Lookup};
+//!
+//! # async fn fetch_and_validate(url: &str) -> anyhow::Result<(String, Duration)> { unimplemented!() }
+//! /// The metadata of a client, from the cache or from its origin.
+//! async fn client(cache: &Cache, client_id: &str) -> anyhow::Result<String> {
+//!     // A miss comes with a ticket: the moment from which the fetch counts.
+//!     let ticket = match cache.get(client_id).await? {
+//!         Lookup::Hit(entry) => return Ok(entry.metadata),
+//!         Lookup::Miss(ticket) => ticket,
+//!     };
+//!     // Yours: fetch it, validate it, and take the lifetime from the response. A failure is not stored.
+//!     let (metadata, lifetime) = fetch_and_validate(client_id).await?;
+//!     cache.put(client_id, &metadata, Expiry::After(lifetime), Some(&ticket)).await?;
+//!     Ok(metadata)
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> anyhow::Result<()> {
+//!     let cache = Cache::builder().database_url("postgres://cimd_cache_app@localhost/auth").build()?;
+//!     // Says what is missing, if anything is: the server, the schema, a right.
+//!     cache.check().await?;
+//!     println!("{}", client(&cache, "https://client.example.com/client-metadata.json").await?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What goes over which connection
+//!
+//! A [`Cache`] opens connections when it first needs them and keeps them: a few that all gets share, some for puts and
+//! deletes, one for sweeps. It replaces those that fail. Calls wait neither for a free connection nor for each other's
+//! answers.
+//!
+//! # Programs with a wasmtime of their own
+//!
+//! [`COMPONENT`] is the component, [`sql`] what it imports, as something to add to a linker.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+mod bindings;
+mod builder;
+mod cache;
+mod check;
+mod error;
+mod instances;
+pub mod migrations;
+mod postgres;
+pub mod private_postgres;
+pub mod sql;
+
+pub use crate::builder::{BuildError, Builder};
+pub use crate::cache::{Cache, Entry, Expiry, Lookup, Stored, Swept, Ticket};
+pub use crate::check::{CheckError, Readiness};
+pub use crate::error::Error;
+pub use crate::postgres::{DatabaseUrl, DatabaseUrlError};
+pub use cimd_cache_guest::statements;
+
+/// The component: exports `cimd:cache/cache` and `cimd:cache/maintenance`, imports `cimd:cache/sql` and nothing else.
+pub const COMPONENT: &[u8] = instances::COMPONENT;

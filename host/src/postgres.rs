@@ -1,0 +1,230 @@
+//! The import `sql` on Postgres: which statements pass, over which lane, and what is tried again.
+
+mod connect;
+mod lane;
+mod url;
+mod values;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use cimd_cache_guest::statements::{self, Purpose, Statement};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use self::lane::Lane;
+use crate::bindings::cimd::cache::sql::{Error, Row, Value};
+
+pub(crate) use self::connect::Connector;
+pub use self::url::{DatabaseUrl, DatabaseUrlError};
+
+/// How often one statement is tried. A conflict between transactions passes quickly or not at all.
+const TRIES: u32 = 4;
+
+/// How many connections there may be, and how long anything may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) read_lanes: usize,
+    pub(crate) write_lanes: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) deadline: Duration,
+}
+
+/// A database, by the lanes that lead to it.
+pub(crate) struct Postgres {
+    reads: Vec<Lane>,
+    writes: Vec<Lane>,
+    maintenance: Vec<Lane>,
+    in_flight: Semaphore,
+    grace: Duration,
+}
+
+impl Postgres {
+    /// Prepares the lanes. None connects before it is needed.
+    pub(crate) fn new(url: &DatabaseUrl, limits: &Limits) -> Result<Self> {
+        let connector = Arc::new(Connector::new(url)?);
+        let settings: Arc<str> = settings(limits.deadline).into();
+        let lanes = |count| {
+            let lane = || Lane::new(connector.clone(), settings.clone(), limits.deadline);
+            std::iter::repeat_with(lane).take(count).collect()
+        };
+        Ok(Self {
+            reads: lanes(limits.read_lanes),
+            writes: lanes(limits.write_lanes),
+            maintenance: lanes(1),
+            in_flight: Semaphore::new(limits.in_flight),
+            grace: limits.deadline,
+        })
+    }
+
+    /// Runs a statement of the list, if it is one. `sql` is compared as text, byte by byte.
+    pub(crate) async fn query(
+        &self,
+        sql: &str,
+        parameters: &[Value],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Error> {
+        let Some(index) = statements::ALL.iter().position(|statement| statement.sql == sql) else {
+            tracing::error!("a statement that is not on the list was refused");
+            return Err(Error::NotAllowed);
+        };
+        let statement = statements::ALL[index];
+        let result = match values::check_parameters(statement, parameters) {
+            Ok(()) => self.run(index, statement, parameters, deadline).await,
+            Err(failure) => Err(failure),
+        };
+        result.map_err(|failure| {
+            tracing::warn!(statement = statement.name, error = %failure, "a statement failed");
+            failure.into()
+        })
+    }
+
+    async fn run(
+        &self,
+        index: usize,
+        statement: &Statement,
+        parameters: &[Value],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Failure> {
+        // Nothing is sent before this: waiting too long for a turn or a connection is `unavailable`.
+        let turn = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(Failure::Unavailable) };
+        let lane = self.lane(statement.purpose);
+        let _entered = lane.enter();
+        for tried in 1.. {
+            let session = tokio::time::timeout_at(deadline, lane.session()).await;
+            let session = session.unwrap_or(Err(Failure::Unavailable))?;
+            let failure = match session.run(index, statement, parameters, deadline).await {
+                Ok(rows) => return Ok(rows),
+                Err(failure) => failure,
+            };
+            if failure.ends_connection() {
+                lane.retire(&session, self.grace);
+            }
+            if tried == TRIES || !failure.may_retry(statement.purpose) {
+                return Err(failure);
+            }
+            if failure.is_conflict() {
+                let pause = Duration::from_millis(1 << tried).mul_f64(0.5 + fastrand::f64());
+                tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// A connection for what the host asks on its own behalf, as the reads have it.
+    pub(crate) async fn client(&self, deadline: Instant) -> Result<Arc<impl AsRef<Client> + use<>>, Failure> {
+        let session = tokio::time::timeout_at(deadline, self.lane(Purpose::Read).session()).await;
+        session.unwrap_or(Err(Failure::Unavailable))
+    }
+
+    /// The least busy lane, and of equals the first, so that a quiet cache keeps few connections.
+    fn lane(&self, purpose: Purpose) -> &Lane {
+        let lanes = match purpose {
+            Purpose::Read => &self.reads,
+            Purpose::Write => &self.writes,
+            Purpose::Maintenance => &self.maintenance,
+        };
+        lanes.iter().min_by_key(|lane| lane.calls()).expect("the builder allows no purpose without a lane")
+    }
+}
+
+/// What every connection begins with. A pooler in transaction mode may apply it to another connection than it will
+/// use: then the limits of the role hold.
+fn settings(deadline: Duration) -> String {
+    // A little less, so that the server says that it gave up before the call has to give up the connection.
+    let limit = (deadline.as_millis() * 9 / 10).max(1);
+    format!(
+        "set statement_timeout = {limit}; set lock_timeout = {limit}; \
+         set default_transaction_isolation = 'read committed'"
+    )
+}
+
+/// Why a statement gave no rows, with what the operator's log needs.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("the parameters are not those of the statement")]
+    NotAllowed,
+    #[error("a parameter or the result is too large")]
+    TooLarge,
+    #[error("no connection")]
+    Unavailable,
+    #[error("no answer in time")]
+    TimedOut,
+    #[error("{}: {}", .0.code().code(), .0.message())]
+    Database(Arc<tokio_postgres::error::DbError>),
+    #[error("the connection failed: {0}")]
+    Connection(Arc<tokio_postgres::Error>),
+}
+
+impl Failure {
+    /// The server's code, if the server said anything.
+    pub(crate) fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Database(error) => Some(error.code()),
+            _ => None,
+        }
+    }
+
+    fn in_class(&self, class: &str) -> bool {
+        self.code().is_some_and(|code| code.code().starts_with(class))
+    }
+
+    /// Whether two transactions were in each other's way, and this one was rolled back.
+    fn is_conflict(&self) -> bool {
+        matches!(self.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
+    }
+
+    /// Whether a prepared statement no longer fits the server: the table was altered, or a pooler changed sides.
+    /// The server reports it before it runs anything.
+    fn is_outdated_plan(&self) -> bool {
+        matches!(self.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED | &SqlState::INVALID_SQL_STATEMENT_NAME))
+    }
+
+    /// Whether the connection cannot be used, or cannot be trusted to answer in time, from now on.
+    fn ends_connection(&self) -> bool {
+        match self {
+            Self::Connection(_) | Self::TimedOut | Self::Unavailable => true,
+            // 25006: it leads to a standby.
+            Self::Database(_) => {
+                self.is_outdated_plan()
+                    || self.in_class("08")
+                    || self.in_class("57P")
+                    || self.in_class("25006")
+            }
+            Self::NotAllowed | Self::TooLarge => false,
+        }
+    }
+
+    /// Whether the statement may be sent once more: if the server said that it rolled it back, or if it only reads.
+    fn may_retry(&self, purpose: Purpose) -> bool {
+        self.is_conflict()
+            || self.is_outdated_plan()
+            || (purpose == Purpose::Read
+                && (matches!(self, Self::Connection(_)) || self.in_class("08") || self.in_class("57P0")))
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(server) => Self::Database(Arc::new(server.clone())),
+            None => Self::Connection(Arc::new(error)),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotAllowed => Self::NotAllowed,
+            Failure::TooLarge => Self::TooLarge,
+            Failure::Unavailable | Failure::Connection(_) => Self::Unavailable,
+            Failure::TimedOut => Self::TimedOut,
+            Failure::Database(error) => Self::Database(error.code().code().to_owned()),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Lanes.
+//!
+//! A lane is one connection with its prepared statements, used by many calls at once: tokio-postgres sends each
+//! query as it comes and does not wait for the answers before it, so one connection carries tens of thousands of
+//! queries a second. What is slow holds up what is behind it on the same lane, which is why reads, writes and
+//! maintenance have lanes of their own.
+//!
+//! A lane connects when a call first needs it, in a task of its own, so that a caller who gives up does not take the
+//! attempt along. All callers that come meanwhile wait for the same attempt, and all get its outcome. After a failure
+//! the next attempt waits, each time longer, with jitter: nodes that lost their database together do not return to it
+//! together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cimd_cache_guest::statements::Statement;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_postgres::{Client, Statement as Prepared};
+
+use super::connect::Connector;
+use super::{Failure, values};
+use crate::bindings::cimd::cache::sql::{Row, Value};
+
+/// The longest pause between two attempts to connect. Short, so that the cache is back within a second of the
+/// database; the pauses before it double from [`FIRST_PAUSE`].
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+
+/// One connection, replaced when it fails.
+pub(super) struct Lane {
+    connector: Arc<Connector>,
+    settings: Arc<str>,
+    connect_within: Duration,
+    slot: Mutex<Slot>,
+    calls: AtomicUsize,
+}
+
+enum Slot {
+    /// Not connected. `failures` attempts in a row have failed.
+    Idle { failures: u32 },
+    /// Somebody needs the lane: an attempt is under way, or waits for its time.
+    Connecting { attempt: Attempt, failures: u32 },
+    /// Connected, as far as is known.
+    Open(Arc<Session>),
+}
+
+type Attempt = Shared<BoxFuture<'static, Result<Arc<Session>, Failure>>>;
+
+impl Lane {
+    pub(super) fn new(connector: Arc<Connector>, settings: Arc<str>, connect_within: Duration) -> Self {
+        let slot = Mutex::new(Slot::Idle { failures: 0 });
+        Self { connector, settings, connect_within, slot, calls: AtomicUsize::new(0) }
+    }
+
+    /// How many calls are on this lane.
+    pub(super) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call for as long as the guard lives.
+    pub(super) fn enter(&self) -> impl Drop + use<'_> {
+        struct Leave<'a>(&'a AtomicUsize);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Leave(&self.calls)
+    }
+
+    /// The open connection, or the outcome of one attempt to open it.
+    pub(super) async fn session(&self) -> Result<Arc<Session>, Failure> {
+        let attempt = {
+            let mut slot = self.slot.lock();
+            match &*slot {
+                Slot::Open(session) if !session.is_closed() => return Ok(session.clone()),
+                Slot::Connecting { attempt, .. } => attempt.clone(),
+                Slot::Open(_) => self.begin(&mut slot, 0),
+                &Slot::Idle { failures } => self.begin(&mut slot, failures),
+            }
+        };
+        let outcome = attempt.clone().await;
+        self.finish(&attempt, &outcome);
+        outcome
+    }
+
+    fn begin(&self, slot: &mut Slot, failures: u32) -> Attempt {
+        let (connector, settings) = (self.connector.clone(), self.settings.clone());
+        let within = self.connect_within;
+        let task = tokio::spawn(async move {
+            if failures > 0 {
+                tokio::time::sleep(pause(failures)).await;
+            }
+            let (client, connection) = connector.connect(&settings, within).await?;
+            Ok(Arc::new(Session::new(client, tokio::spawn(connection))))
+        });
+        // A task that fails to finish was dropped with its runtime.
+        let attempt = task.map(|joined| joined.unwrap_or(Err(Failure::Unavailable))).boxed().shared();
+        *slot = Slot::Connecting { attempt: attempt.clone(), failures };
+        attempt
+    }
+
+    /// Every caller that waited for an attempt comes by here; the first one changes the slot.
+    fn finish(&self, attempt: &Attempt, outcome: &Result<Arc<Session>, Failure>) {
+        let mut slot = self.slot.lock();
+        let Slot::Connecting { attempt: current, failures } = &*slot else {
+            return;
+        };
+        if !current.ptr_eq(attempt) {
+            return;
+        }
+        *slot = match outcome {
+            Ok(session) => {
+                tracing::debug!("connected to the database");
+                Slot::Open(session.clone())
+            }
+            Err(error) => {
+                let failures = failures.saturating_add(1);
+                tracing::warn!(%error, failures, "cannot connect to the database");
+                Slot::Idle { failures }
+            }
+        };
+    }
+
+    /// Stops using a connection: the next call opens another. Calls still on it may end there, within `grace`;
+    /// then it is closed, whatever hangs.
+    pub(super) fn retire(&self, session: &Arc<Session>, grace: Duration) {
+        let mut slot = self.slot.lock();
+        if matches!(&*slot, Slot::Open(current) if Arc::ptr_eq(current, session)) {
+            tracing::warn!("a database connection is given up");
+            *slot = Slot::Idle { failures: 0 };
+            let session = session.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(grace).await;
+                session.connection.abort();
+            });
+        }
+    }
+}
+
+/// How long to wait before the attempt after so many failures: doubling, and somewhere between half of that and all.
+fn pause(failures: u32) -> Duration {
+    let full = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
+    full.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+/// An open connection and what was prepared on it.
+pub(super) struct Session {
+    client: Client,
+    connection: JoinHandle<()>,
+    prepared: [OnceCell<Prepared>; cimd_cache_guest::statements::ALL.len()],
+}
+
+impl Session {
+    fn new(client: Client, connection: JoinHandle<()>) -> Self {
+        Self { client, connection, prepared: Default::default() }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Runs the statement that stands at `index` of the list, before `deadline`.
+    pub(super) async fn run(
+        &self,
+        index: usize,
+        statement: &Statement,
+        parameters: &[Value],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Failure> {
+        let answer = async {
+            let prepare = async || {
+                let types = values::parameter_types(statement);
+                self.client.prepare_typed(statement.sql, &types).await
+            };
+            let prepared = self.prepared[index].get_or_try_init(prepare).await?;
+            let rows = self.client.query_raw(prepared, parameters.iter().map(values::Parameter)).await?;
+            values::collect(statement, rows).await
+        };
+        tokio::time::timeout_at(deadline, answer).await.unwrap_or(Err(Failure::TimedOut))
+    }
+}
+
+/// The connection itself, for what the host asks on its own behalf.
+impl AsRef<Client> for Session {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}

@@ -1,0 +1,192 @@
+//! The database URL: what tokio-postgres reads, and the parts about TLS that it does not.
+//!
+//! libpq's default `sslmode=prefer` falls back to plaintext in silence. Here a connection over a network is encrypted
+//! and verified, or was asked to be plain in so many words.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+
+/// Where the database is and how to log in: a URL as libpq's, `postgres://user:password@host:port/database?options`.
+///
+/// Several hosts may be given (`@a,b/`), with `target_session_attrs=read-write` to follow a failover. A folder as
+/// host, percent-encoded or as `?host=/folder`, is a Unix socket. About TLS it understands:
+///
+/// * `sslmode=verify-full`, `verify-ca` and `require`: encrypted, and the server's certificate and name are verified in
+///   all three. Over a network this is also what happens without `sslmode`.
+/// * `sslmode=disable`: plaintext, whatever the host is. The default to loopback addresses and Unix sockets.
+/// * `sslmode=prefer` and `allow` are refused: whether they encrypt is up to whoever stands in between.
+/// * `sslrootcert=FILE`: the certificates to trust (PEM), instead of the system's.
+///
+/// `Debug` shows neither user nor password.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    pub(crate) config: Config,
+    pub(crate) tls: Tls,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    Off,
+    Verified { roots: Option<PathBuf> },
+}
+
+/// Why a database URL was not understood. The text never contains the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseUrlError {
+    /// It is not `postgres://` or `postgresql://`.
+    #[error("the database URL does not begin with postgres:// or postgresql://")]
+    Scheme,
+    /// tokio-postgres does not understand it.
+    #[error(
+        "the database URL cannot be read: it has the form postgres://user:password@host:port/database?options, with \
+         special characters percent-encoded"
+    )]
+    Syntax,
+    /// `sslmode` is `prefer`, `allow` or something unknown.
+    #[error(
+        "sslmode has to be verify-full, verify-ca, require or disable: nothing else says whether to encrypt"
+    )]
+    SslMode,
+    /// It names no host.
+    #[error(
+        "the database URL names no host: write it before the database, or as ?host=/folder for a Unix socket"
+    )]
+    Host,
+}
+
+/// Two hours, what tokio-postgres takes where the URL says nothing. A connection that a firewall has forgotten would
+/// be found out only then.
+const UNSET_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+impl FromStr for DatabaseUrl {
+    type Err = DatabaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
+            return Err(DatabaseUrlError::Scheme);
+        }
+        let (text, ssl_mode, roots) = take_tls(text);
+        let mut config: Config = text.parse().map_err(|_| DatabaseUrlError::Syntax)?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(DatabaseUrlError::Host);
+        }
+        let plain = match ssl_mode.as_deref() {
+            None => is_local(&config),
+            Some("disable") => true,
+            Some("require" | "verify-ca" | "verify-full") => false,
+            Some(_) => return Err(DatabaseUrlError::SslMode),
+        };
+        config.ssl_mode(if plain { SslMode::Disable } else { SslMode::Require });
+        if config.get_application_name().is_none() {
+            config.application_name("cimd-cache");
+        }
+        if config.get_keepalives_idle() == UNSET_KEEPALIVE {
+            config.keepalives_idle(KEEPALIVE);
+        }
+        let tls = if plain { Tls::Off } else { Tls::Verified { roots } };
+        Ok(Self { config, tls })
+    }
+}
+
+/// Takes `sslmode` and `sslrootcert` out of the URL's options.
+fn take_tls(text: &str) -> (String, Option<String>, Option<PathBuf>) {
+    let Some((base, options)) = text.split_once('?') else {
+        return (text.to_owned(), None, None);
+    };
+    let (mut ssl_mode, mut roots) = (None, None);
+    let mut rest = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in form_urlencoded::parse(options.as_bytes()) {
+        match name.as_ref() {
+            "sslmode" => ssl_mode = Some(value.into_owned()),
+            "sslrootcert" => roots = Some(PathBuf::from(value.into_owned())),
+            _ => {
+                rest.append_pair(&name, &value);
+            }
+        }
+    }
+    // A form writes a space as `+`, which libpq and tokio-postgres take literally.
+    let options = rest.finish().replace('+', "%20");
+    (format!("{base}?{options}"), ssl_mode, roots)
+}
+
+/// Whether every host is this machine: a Unix socket or a loopback address.
+fn is_local(config: &Config) -> bool {
+    let loopback = |name: &String| {
+        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    config.get_hostaddrs().iter().all(IpAddr::is_loopback)
+        && config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => loopback(name),
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        })
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseUrl")
+            .field("hosts", &self.config.get_hosts())
+            .field("database", &self.config.get_dbname())
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tls(url: &str) -> Result<Tls, DatabaseUrlError> {
+        url.parse::<DatabaseUrl>().map(|url| url.tls)
+    }
+
+    #[test]
+    fn a_network_is_crossed_encrypted_unless_the_url_says_otherwise() {
+        let verified = |roots: Option<&str>| Ok(Tls::Verified { roots: roots.map(PathBuf::from) });
+        for (url, expected) in [
+            ("postgres://u:p@db.example/d", verified(None)),
+            ("postgres://u:p@db.example/d?sslmode=require", verified(None)),
+            ("postgres://u@localhost,db.example/d", verified(None)),
+            ("postgres://u@10.0.0.1/d?sslmode=verify-full&sslrootcert=/ca.pem", verified(Some("/ca.pem"))),
+            ("postgres://u@127.0.0.1/d?sslmode=verify-ca", verified(None)),
+            ("postgres://u@localhost/d?hostaddr=10.0.0.1", verified(None)),
+            ("postgres://u@db.example/d?sslmode=disable", Ok(Tls::Off)),
+            ("postgres://u@localhost/d", Ok(Tls::Off)),
+            ("postgres://u@127.0.0.1/d", Ok(Tls::Off)),
+            ("postgres://u@%2Fvar%2Frun%2Fpostgresql/d", Ok(Tls::Off)),
+            ("postgresql:///d?host=/var/run/postgresql", Ok(Tls::Off)),
+            ("postgres://u@localhost/d?sslmode=prefer", Err(DatabaseUrlError::SslMode)),
+            ("postgres://u@localhost/d?sslmode=", Err(DatabaseUrlError::SslMode)),
+            ("postgres:///d", Err(DatabaseUrlError::Host)),
+            ("mysql://u@localhost/d", Err(DatabaseUrlError::Scheme)),
+            ("host=localhost", Err(DatabaseUrlError::Scheme)),
+            ("postgres://u@localhost:port/d", Err(DatabaseUrlError::Syntax)),
+            ("postgres://u@localhost/d?no_such_option=1", Err(DatabaseUrlError::Syntax)),
+        ] {
+            assert_eq!(tls(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn options_reach_the_server_as_they_were_written() {
+        let url = "postgres://u@localhost/d?options=-c%20geqo%3Doff&sslmode=disable&application_name=a%2Bb";
+        let config = url.parse::<DatabaseUrl>().unwrap().config;
+        assert_eq!(config.get_options(), Some("-c geqo=off"));
+        assert_eq!(config.get_application_name(), Some("a+b"));
+    }
+
+    #[test]
+    fn debug_output_keeps_the_login_to_itself() {
+        let url: DatabaseUrl = "postgres://alice:hunter2@localhost/d".parse().unwrap();
+        let shown = format!("{url:?}");
+        assert!(!shown.contains("alice") && !shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,115 @@
+//! The five kinds of value that cross the interface, to and from Postgres' binary format.
+
+use bytes::BytesMut;
+use cimd_cache_guest::statements::{Statement, Type};
+use futures_util::TryStreamExt;
+use tokio_postgres::types::{IsNull, ToSql, Type as PgType, to_sql_checked};
+use tokio_postgres::{Row, RowStream};
+
+use super::Failure;
+use crate::bindings::cimd::cache::sql::{Row as Values, Value};
+
+/// The most bytes that the parameters of one statement may have: several times what the rules let through.
+const PARAMETER_BYTES: usize = 64 * 1024;
+
+/// The most bytes that one result may have, each value counted as 16 and its text: room for a document of 16 KiB as
+/// `jsonb` spaces it out, and for a thousand rows of a sweep.
+const RESULT_BYTES: usize = 64 * 1024;
+
+/// What one value occupies without its text.
+const VALUE_BYTES: usize = 16;
+
+/// The Postgres types that a statement is prepared with.
+pub(super) fn parameter_types(statement: &Statement) -> Vec<PgType> {
+    let pg_type = |of: &Type| match of {
+        Type::Boolean => PgType::BOOL,
+        Type::Int64 => PgType::INT8,
+        Type::Text => PgType::TEXT,
+    };
+    statement.parameters.iter().map(pg_type).collect()
+}
+
+/// Whether parameters are of the number, types and size that the statement may be sent with.
+pub(super) fn check_parameters(statement: &Statement, parameters: &[Value]) -> Result<(), Failure> {
+    let fits = |(value, expected): (&Value, &Type)| {
+        matches!(
+            (value, expected),
+            (Value::Null, _)
+                | (Value::Boolean(_), Type::Boolean)
+                | (Value::Int64(_), Type::Int64)
+                | (Value::Text(_), Type::Text)
+        )
+    };
+    if parameters.len() != statement.parameters.len()
+        || !parameters.iter().zip(statement.parameters).all(fits)
+    {
+        return Err(Failure::NotAllowed);
+    }
+    if parameters.iter().map(size).sum::<usize>() > PARAMETER_BYTES {
+        return Err(Failure::TooLarge);
+    }
+    Ok(())
+}
+
+fn size(value: &Value) -> usize {
+    VALUE_BYTES
+        + match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Null | Value::Boolean(_) | Value::Int64(_) => 0,
+        }
+}
+
+/// A parameter whose type has been checked.
+#[derive(Debug)]
+pub(super) struct Parameter<'a>(pub(super) &'a Value);
+
+impl ToSql for Parameter<'_> {
+    fn to_sql(
+        &self,
+        of: &PgType,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match self.0 {
+            Value::Null => Ok(IsNull::Yes),
+            Value::Boolean(value) => value.to_sql(of, out),
+            Value::Int64(value) => value.to_sql(of, out),
+            Value::Text(value) => value.to_sql(of, out),
+            Value::Bytes(value) => value.to_sql(of, out),
+        }
+    }
+
+    fn accepts(_: &PgType) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// Reads a result as it arrives, and stops at the bound: what is beyond never stands in memory at once.
+pub(super) async fn collect(statement: &Statement, rows: RowStream) -> Result<Vec<Values>, Failure> {
+    let mut rows = std::pin::pin!(rows);
+    let mut result = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.try_next().await? {
+        let values = read(statement, &row)?;
+        bytes += values.iter().map(size).sum::<usize>();
+        if bytes > RESULT_BYTES {
+            return Err(Failure::TooLarge);
+        }
+        result.push(values);
+    }
+    Ok(result)
+}
+
+fn read(statement: &Statement, row: &Row) -> Result<Values, tokio_postgres::Error> {
+    let column = |(at, of): (usize, &Type)| {
+        Ok(match of {
+            Type::Boolean => row.try_get::<_, Option<bool>>(at)?.map(Value::Boolean),
+            Type::Int64 => row.try_get::<_, Option<i64>>(at)?.map(Value::Int64),
+            Type::Text => row.try_get::<_, Option<String>>(at)?.map(Value::Text),
+        }
+        .unwrap_or(Value::Null))
+    };
+    statement.columns.iter().enumerate().map(column).collect()
+}

@@ -1,0 +1,269 @@
+//! The command as scripts and people use it: what it prints where, and how it exits.
+
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::Duration;
+
+use cimd_cache::{COMPONENT, statements};
+
+use crate::support::{Database, command, documents, json_of, one};
+
+/// Exit status, stdout and stderr.
+fn parts(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+async fn run(database: &Database, arguments: &[&str], stdin: &str) -> (i32, String, String) {
+    let url = database.app_url();
+    let all: Vec<_> = ["--database-url", &url].into_iter().chain(arguments.iter().copied()).collect();
+    parts(command(&all, stdin).await)
+}
+
+const ID: &str = "https://c.example/metadata.json";
+
+#[tokio::test]
+async fn get_and_put_pass_documents_through_files_and_pipes() {
+    let database = Database::new().await;
+    let (status, out, err) = run(&database, &["get", ID], "").await;
+    assert_eq!((status, out.as_str()), (1, ""), "{err}");
+
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/documents/vscode.json");
+    let (status, out, err) = run(&database, &["put", ID, file, "--expires-in", "60"], "").await;
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "", "stored\n"));
+    let (status, out, err) = run(&database, &["get", ID], "").await;
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert_eq!(json_of(&out), json_of(&std::fs::read_to_string(file).unwrap()));
+
+    for (id, text) in documents() {
+        let (status, _, err) =
+            run(&database, &["put", &id, "-", "--expires-at", "2030-01-31T12:00:00Z"], &text).await;
+        assert_eq!((status, err.as_str()), (0, "stored\n"));
+        let (status, out, _) = run(&database, &["get", &id], "").await;
+        assert_eq!((status, json_of(&out)), (0, json_of(&text)));
+    }
+}
+
+#[tokio::test]
+async fn scripts_get_json_and_pass_tickets() {
+    let database = Database::new().await;
+    let (status, out, _) = run(&database, &["get", ID, "--format", "json"], "").await;
+    let missed = json_of(&out);
+    assert_eq!((status, missed["outcome"].as_str()), (1, Some("miss")));
+    let older = missed["ticket"].as_str().unwrap();
+
+    let put = ["put", ID, "-", "--expires-at", "2030-01-31T13:00:00+01:00"];
+    assert_eq!(run(&database, &put, "{\"a\":2}").await.2, "stored\n");
+    let (status, out, _) = run(&database, &["get", ID, "--format", "json"], "").await;
+    let hit = json_of(&out);
+    assert_eq!((status, hit["outcome"].as_str()), (0, Some("hit")));
+    assert_eq!(hit["metadata"], json_of("{\"a\":2}"));
+    assert_eq!(hit["expires_at"], "2030-01-31T12:00:00Z");
+    assert!(hit["fresh_for_ms"].as_u64().is_some_and(|milliseconds| milliseconds > 0));
+    assert_eq!(hit.as_object().unwrap().len(), 5);
+
+    let (status, _, err) = run(&database, &[&put[..], &["--ticket", older]].concat(), "{\"a\":1}").await;
+    assert_eq!(status, 0);
+    assert!(err.starts_with("superseded"), "{err}");
+    let newer = hit["ticket"].as_str().unwrap();
+    let (_, _, err) = run(&database, &[&put[..], &["--ticket", newer]].concat(), "{\"a\":3}").await;
+    assert_eq!(err, "stored\n");
+}
+
+#[tokio::test]
+async fn delete_check_and_sweep_say_what_they_did() {
+    let database = Database::new().await;
+    assert_eq!(run(&database, &["put", ID, "-", "--expires-in", "60"], "{}").await.0, 0);
+    assert_eq!(run(&database, &["delete", ID], "").await, (0, String::new(), "deleted\n".to_owned()));
+    let (status, _, err) = run(&database, &["delete", ID], "").await;
+    assert_eq!((status, err.starts_with("there was no document")), (0, true), "{err}");
+    let (status, _, err) = run(&database, &["delete", "--all"], "").await;
+    assert_eq!((status, err.starts_with("purged")), (0, true), "{err}");
+
+    let (status, out, err) = run(&database, &["check"], "").await;
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(
+        out.starts_with("ready: Postgres ") && out.contains("schema version 1, role cimd_cache_app"),
+        "{out}"
+    );
+
+    let rows = "insert into cimd_cache.client_id_metadata (url, metadata, expires_at, inserted_at, fetched_at, after_purge)
+                select n::text, '{}', now() - interval '1 hour', now(), now() - interval '1 hour', now()
+                from generate_series(1, 2500) n";
+    database.admin().await.execute(rows, &[]).await.unwrap();
+    let (status, _, err) = run(&database, &["sweep", "--limit", "1200"], "").await;
+    assert_eq!((status, err.as_str()), (0, "removed 1200 rows; more may remain\n"));
+    let (status, _, err) = run(&database, &["sweep"], "").await;
+    assert_eq!((status, err.as_str()), (0, "removed 1300 rows; no more remain\n"));
+}
+
+#[tokio::test]
+async fn migrate_takes_an_empty_database_to_a_working_one() {
+    let database = Database::empty().await;
+    let (status, _, err) = run(&database, &["get", ID], "").await;
+    assert_eq!((status, err.contains("cimd-cache migrate")), (3, true), "{err}");
+
+    let (status, roles, _) = parts(command(&["migrate", "--roles"], "").await);
+    assert_eq!(status, 0);
+    database.admin().await.batch_execute(&roles).await.unwrap();
+    let url = database.url("cimd_cache_owner");
+    let (status, _, err) = parts(command(&["--database-url", &url, "migrate"], "").await);
+    assert_eq!((status, err.as_str()), (0, "applied V1__documents; the schema is at version 1\n"));
+    let (status, _, err) = parts(command(&["--database-url", &url, "migrate"], "").await);
+    assert_eq!((status, err.as_str()), (0, "nothing to do: the schema is at version 1\n"));
+    assert_eq!(run(&database, &["check"], "").await.0, 0);
+}
+
+#[tokio::test]
+async fn wrong_use_and_refused_input_exit_with_2_and_change_nothing() {
+    let database = Database::new().await;
+    let long = "x".repeat(2_049);
+    for (arguments, stdin) in [
+        (&["get"][..], ""),
+        (&["get", ""], ""),
+        (&["get", &long], ""),
+        (&["put", ID, "-"], "{}"),
+        (&["put", ID, "-", "--expires-in", "60", "--expires-at", "2030-01-31T12:00:00Z"], "{}"),
+        (&["put", ID, "-", "--expires-in", "-1"], "{}"),
+        (&["put", ID, "-", "--expires-in", "999999999999"], "{}"),
+        (&["put", ID, "-", "--expires-at", "tomorrow"], "{}"),
+        (&["put", ID, "-", "--expires-at", "1969-12-31T23:59:59Z"], "{}"),
+        (&["put", ID, "/nonexistent", "--expires-in", "60"], "{}"),
+        (&["put", ID, "-", "--expires-in", "60"], "[]"),
+        (&["put", ID, "-", "--expires-in", "60"], ""),
+        (&["put", ID, "-", "--expires-in", "60", "--ticket", "nonsense"], "{}"),
+        (&["delete"], ""),
+        (&["delete", ID, "--all"], ""),
+        (&["sweep", "--limit", "0"], ""),
+        (&["no-such-command"], ""),
+    ] {
+        let (status, out, err) = run(&database, arguments, stdin).await;
+        assert_eq!((status, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(err.starts_with("error: "), "{arguments:?}: {err}");
+    }
+    let admin = database.admin().await;
+    assert_eq!(one::<i64>(&admin, "select count(*) from cimd_cache.client_id_metadata", &[]).await, 0);
+}
+
+#[tokio::test]
+async fn without_a_usable_database_it_exits_with_3_and_one_sentence() {
+    for arguments in [
+        &["get", ID][..],
+        &["put", ID, "-", "--expires-in", "60"],
+        &["delete", ID],
+        &["check"],
+        &["sweep"],
+        &["migrate"],
+    ] {
+        let (status, out, err) = parts(command(arguments, "{}").await);
+        assert_eq!((status, out.as_str()), (3, ""), "{arguments:?}");
+        assert_eq!(err, "error: no database is configured: give --database-url or set DATABASE_URL\n");
+
+        let away = ["--database-url", "postgres://alice:hunter2@127.0.0.1:1/d"];
+        let (status, _, err) = parts(command(&[&away[..], arguments].concat(), "{}").await);
+        assert_eq!((status, err.lines().count()), (3, 1), "{arguments:?}: {err}");
+        assert!(err.contains("cannot be reached") && !err.contains("hunter2"), "{err}");
+
+        let loud = [&away[..], &["--verbose"], arguments].concat();
+        let (_, _, err) = parts(command(&loud, "{}").await);
+        assert!(!err.contains("hunter2"), "{err}");
+    }
+    let bad_url = ["--database-url", "postgres://alice:hunter2@db.example/d?sslmode=prefer", "check"];
+    let (status, _, err) = parts(command(&bad_url, "").await);
+    assert_eq!((status, err.contains("sslmode"), err.contains("hunter2")), (2, true, false), "{err}");
+    // Input is refused also when nothing is configured.
+    assert_eq!(parts(command(&["put", ID, "-", "--expires-in", "60"], "[]").await).0, 2);
+}
+
+#[tokio::test]
+async fn the_component_and_its_statements_can_be_written_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cimd-cache.wasm");
+    let (status, out, _) = parts(command(&["component", "--output", file.to_str().unwrap()], "").await);
+    assert_eq!((status, out.as_str()), (0, ""));
+    assert_eq!(std::fs::read(&file).unwrap(), COMPONENT);
+    assert_eq!(command(&["component"], "").await.stdout, COMPONENT);
+
+    let (status, out, _) = parts(command(&["component", "--statements"], "").await);
+    assert_eq!(status, 0);
+    let list = json_of(&out);
+    let sql: Vec<_> =
+        list.as_array().unwrap().iter().map(|statement| statement["sql"].as_str().unwrap()).collect();
+    assert_eq!(sql, statements::ALL.map(|statement| statement.sql));
+}
+
+#[tokio::test]
+async fn help_of_each_command_has_an_example() {
+    for name in ["get", "put", "delete", "check", "sweep", "migrate", "component", "demo"] {
+        let (status, out, _) = parts(command(&[name, "--help"], "").await);
+        assert_eq!(status, 0);
+        assert!(
+            out.contains("Example") && out.contains(&format!("cimd-cache {name}")) || name == "migrate",
+            "{out}"
+        );
+    }
+    // The environment's URL has a password in it.
+    let (_, out, _) = parts(command(&["--help"], "").await);
+    assert!(out.contains("DATABASE_URL") && !out.contains("DATABASE_URL="), "{out}");
+}
+
+#[tokio::test]
+async fn the_demo_shows_what_it_claims() {
+    let (status, out, err) = parts(command(&["demo"], "").await);
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    for claim in ["B hits", "B misses", "superseded", "purges", "sweeps", "not configured"] {
+        assert!(out.contains(claim), "{claim}: {out}");
+    }
+}
+
+/// However it ends: by itself, by Ctrl-C, by a request to terminate, and by a kill that it does not even notice.
+#[tokio::test]
+async fn the_demo_leaves_no_process_and_no_folder() {
+    for (signal, status) in
+        [(None, Some(0)), (Some("-INT"), Some(130)), (Some("-TERM"), Some(130)), (Some("-KILL"), None)]
+    {
+        let mut demo = tokio::process::Command::new(env!("CARGO_BIN_EXE_cimd-cache"))
+            .arg("demo")
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = tokio::io::BufReader::new(demo.stdout.take().unwrap());
+        let mut shown = String::new();
+        while !shown.contains("a private Postgres runs") {
+            let read = tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut shown).await.unwrap();
+            assert_ne!(read, 0, "{shown}");
+        }
+        let (keeper, folder) = keeper_of(demo.id().unwrap());
+        assert!(folder.join("data").is_dir());
+        if let Some(signal) = signal {
+            let pid = demo.id().unwrap().to_string();
+            assert!(
+                tokio::process::Command::new("kill").args([signal, &pid]).status().await.unwrap().success()
+            );
+        }
+        tokio::io::AsyncReadExt::read_to_string(&mut lines, &mut shown).await.unwrap();
+        assert_eq!(demo.wait().await.unwrap().code(), status, "{shown}");
+        // Only after a kill is there anything left to wait for. A process whose parent is dead may stay in /proc until
+        // somebody asks for its status; its command line is empty then.
+        let ended = || std::fs::read(keeper.join("cmdline")).unwrap_or_default().is_empty();
+        let gone = || ended() && !folder.exists();
+        assert!(signal == Some("-KILL") || gone(), "{signal:?}");
+        while !gone() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// The shell that keeps a demo's Postgres, as its entry in /proc, and the folder it keeps it in.
+fn keeper_of(demo: u32) -> (PathBuf, PathBuf) {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let keeper = processes.into_iter().find_map(|process| {
+        let status = std::fs::read_to_string(process.join("status")).ok()?;
+        let is_child = status.lines().any(|line| line == format!("PPid:\t{demo}"));
+        let arguments = std::fs::read_to_string(process.join("cmdline")).ok()?;
+        let folder = arguments.split('\0').find(|argument| argument.contains("/cimd-cache-") && is_child)?;
+        Some((process, PathBuf::from(folder)))
+    });
+    keeper.expect("the demo has no keeper")
+}

@@ -1,0 +1,106 @@
+//! 1 to 3: what a get answers, and what it costs.
+
+use std::time::{Duration, SystemTime};
+
+use cimd_cache::{Expiry, Stored};
+
+use crate::support::{Database, HOUR, ID, document, documents, hit, json_of, miss, one, row, version};
+
+/// 1
+#[tokio::test]
+async fn a_get_is_one_statement_and_writes_nothing() {
+    let database = Database::new().await;
+    let admin = database.admin().await;
+    admin
+        .batch_execute(&format!("alter database {} set log_statement = 'all'", database.name))
+        .await
+        .unwrap();
+    let node = database.node();
+    node.put(ID, &document(1), HOUR, None).await.unwrap();
+
+    let before = (row(&admin, ID).await, database.logged().len());
+    hit(&node, ID).await;
+    miss(&node, "https://unknown.example/").await;
+
+    let logged = database.logged().split_off(before.1);
+    assert_eq!(logged.len(), 2, "{logged:?}");
+    assert!(logged.iter().all(|statement| statement.contains(": select")), "{logged:?}");
+    assert_eq!(row(&admin, ID).await, before.0);
+    assert_eq!(one::<i64>(&admin, "select count(*) from cimd_cache.client_id_metadata", &[]).await, 1);
+}
+
+/// 2
+#[tokio::test]
+async fn an_expired_row_is_a_miss_though_it_is_there() {
+    let database = Database::new().await;
+    let (node, admin) = (database.node(), database.admin().await);
+    node.put(ID, &document(1), HOUR, None).await.unwrap();
+    for _ in 0..2 {
+        // A read consumes nothing.
+        assert_eq!(version(&node.get(ID).await.unwrap()), Some(1));
+    }
+    let expire = "update cimd_cache.client_id_metadata set expires_at = now()";
+    assert_eq!(admin.execute(expire, &[]).await.unwrap(), 1);
+    miss(&node, ID).await;
+    assert!(row(&admin, ID).await.is_some());
+}
+
+/// 3
+#[tokio::test]
+async fn every_document_reads_back_equal_on_another_node() {
+    let database = Database::new().await;
+    let (a, b) = (database.node(), database.node());
+    for (id, text) in documents() {
+        let ticket = miss(&a, &id).await;
+        assert_eq!(a.put(&id, &text, HOUR, Some(&ticket)).await.unwrap(), Stored::Stored);
+        for node in [&a, &b] {
+            assert_eq!(json_of(&hit(node, &id).await.metadata), json_of(&text), "{id}");
+        }
+    }
+}
+
+/// 3
+#[tokio::test]
+async fn json_of_every_kind_reads_back_equal() {
+    let database = Database::new().await;
+    let node = database.node();
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(63), "]".repeat(63));
+    let long = format!("{{\"a\":\"{}\"}}", "x".repeat(16 * 1_024 - 8));
+    let many = format!("{{\"a\":[{}0]}}", "1,".repeat(8_180));
+    for text in [
+        "{}",
+        r#" { "z" : 1 , "a" : [ true , false , null , {} , [] , "" ] , "" : { "" : 0 } } "#,
+        r#"{"a":"\"\\\/\b\f\n\r\té\u00e9\ud83d\ude00","ключ":"值","$":"${x}","q":"'; drop table x --"}"#,
+        r#"{"a":[0,-1,1.5,1.0e-1,-2.5e-3,9007199254740993,123456789012345678901234567890]}"#,
+        &deep,
+        &long,
+        &many,
+    ] {
+        assert_eq!(node.put(ID, text, HOUR, None).await.unwrap(), Stored::Stored, "{text}");
+        assert_eq!(json_of(&hit(&node, ID).await.metadata), json_of(text), "{text}");
+    }
+}
+
+/// 3
+#[tokio::test]
+async fn a_hit_says_until_when_it_is_fresh() {
+    let database = Database::new().await;
+    let (node, admin) = (database.node(), database.admin().await);
+    node.put(ID, &document(1), HOUR, None).await.unwrap();
+    let entry = hit(&node, ID).await;
+    let stored = "select expires_at from cimd_cache.client_id_metadata";
+    let stored: SystemTime = one(&admin, stored, &[]).await;
+    let rounded_off = stored.duration_since(entry.expires_at).unwrap();
+    assert!(rounded_off < Duration::from_secs(1), "{rounded_off:?}");
+    let hour = Duration::from_secs(3_600);
+    assert!(
+        entry.fresh_for < hour && entry.fresh_for > hour - Duration::from_secs(60),
+        "{:?}",
+        entry.fresh_for
+    );
+
+    // Its ticket is good for a refresh ahead of time.
+    let refreshed = node.put(ID, &document(2), Expiry::After(hour), Some(&entry.ticket)).await.unwrap();
+    assert_eq!(refreshed, Stored::Stored);
+    assert_eq!(version(&node.get(ID).await.unwrap()), Some(2));
+}

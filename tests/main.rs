@@ -1,0 +1,18 @@
+//! Black-box tests of the whole: the real component, in the real host, on a real Postgres.
+//!
+//! Numbers in the tests' comments are those of the contract in ARCHITECTURE.md.
+
+#![expect(clippy::unwrap_used, reason = "in a test that is how a failure is reported")]
+
+mod support;
+
+mod command_line;
+mod component;
+mod delete;
+mod errors;
+mod get;
+mod put;
+mod races;
+mod refusals;
+mod schema;
+mod sweep;

@@ -1,0 +1,190 @@
+//! One private Postgres for the whole test binary, a database of its own for each test, and words for what tests do.
+
+use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cimd_cache::private_postgres::PrivatePostgres;
+use cimd_cache::{Cache, Entry, Expiry, Lookup, Ticket, migrations};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls};
+
+/// The server, with a migrated database `template` in it. A static is never dropped: the server ends with the process.
+static SERVER: OnceCell<PrivatePostgres> = OnceCell::const_new();
+
+async fn server() -> &'static PrivatePostgres {
+    let start = || async {
+        let arguments = ["-c", "max_connections=500", "-c", "log_line_prefix=%d "];
+        let start = move || PrivatePostgres::start_with(&arguments).unwrap();
+        let server = tokio::task::spawn_blocking(start).await.unwrap();
+        connect(&server.url("postgres", "postgres"))
+            .await
+            .batch_execute("create database template")
+            .await
+            .unwrap();
+        connect(&server.url("postgres", "template")).await.batch_execute(migrations::ROLES).await.unwrap();
+        migrations::migrate(&server.url("cimd_cache_owner", "template")).await.unwrap();
+        server
+    };
+    SERVER.get_or_init(start).await
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// A database of one test's own.
+pub(crate) struct Database {
+    server: &'static PrivatePostgres,
+    pub(crate) name: String,
+}
+
+impl Database {
+    /// With the schema in place.
+    pub(crate) async fn new() -> Self {
+        Self::create("template").await
+    }
+
+    /// Without anything in it.
+    pub(crate) async fn empty() -> Self {
+        Self::create("template0").await
+    }
+
+    async fn create(template: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let server = server().await;
+        let admin = connect(&server.url("postgres", "postgres")).await;
+        admin.batch_execute(&format!("create database {name} template {template}")).await.unwrap();
+        Self { server, name }
+    }
+
+    pub(crate) fn url(&self, role: &str) -> String {
+        self.server.url(role, &self.name)
+    }
+
+    pub(crate) fn app_url(&self) -> String {
+        self.url("cimd_cache_app")
+    }
+
+    /// A node of its own: another sandbox, other connections.
+    pub(crate) fn node(&self) -> Cache {
+        self.node_with_deadline(Duration::from_secs(10))
+    }
+
+    pub(crate) fn node_with_deadline(&self, deadline: Duration) -> Cache {
+        Cache::builder().database_url(&self.app_url()).deadline(deadline).max_in_flight(64).build().unwrap()
+    }
+
+    /// A connection that may do everything.
+    pub(crate) async fn admin(&self) -> Client {
+        connect(&self.url("postgres")).await
+    }
+
+    /// The statements that reached this database since it was told to log them, in order.
+    pub(crate) fn logged(&self) -> Vec<String> {
+        let log = self.server.log().unwrap();
+        let prefix = format!("{} LOG:  execute ", self.name);
+        log.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+    }
+}
+
+/// Everything in a row that a refusal must not change, `xmin` included: it changes with every write.
+pub(crate) async fn row(admin: &Client, id: &str) -> Option<String> {
+    let sql = "select xmin::text || m::text from cimd_cache.client_id_metadata m where url = $1";
+    admin.query_opt(sql, &[&id]).await.unwrap().map(|row| row.get(0))
+}
+
+pub(crate) async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(
+    client: &Client,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> T {
+    client.query_one(sql, parameters).await.unwrap().get(0)
+}
+
+/// Published client metadata documents, with the `client_id` inside each.
+pub(crate) fn documents() -> Vec<(String, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/documents");
+    let files = std::fs::read_dir(folder).unwrap();
+    let documents = files.map(|file| {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let id = json_of(&text)["client_id"].as_str().unwrap().to_owned();
+        (id, text)
+    });
+    let documents: Vec<_> = documents.collect();
+    assert_eq!(documents.len(), 7);
+    documents
+}
+
+pub(crate) const ID: &str = "https://client.example/metadata.json";
+pub(crate) const HOUR: Expiry = Expiry::After(Duration::from_secs(3_600));
+
+/// A small document that can be told from others by its number.
+pub(crate) fn document(number: u64) -> String {
+    json!({ "client_id": ID, "version": number }).to_string()
+}
+
+pub(crate) fn version(lookup: &Lookup) -> Option<u64> {
+    match lookup {
+        Lookup::Hit(entry) => json_of(&entry.metadata)["version"].as_u64(),
+        Lookup::Miss(_) => None,
+    }
+}
+
+pub(crate) fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+pub(crate) async fn hit(node: &Cache, id: &str) -> Entry {
+    match node.get(id).await.unwrap() {
+        Lookup::Hit(entry) => entry,
+        Lookup::Miss(_) => panic!("a miss: {id}"),
+    }
+}
+
+pub(crate) async fn miss(node: &Cache, id: &str) -> Ticket {
+    match node.get(id).await.unwrap() {
+        Lookup::Miss(ticket) => ticket,
+        Lookup::Hit(entry) => panic!("a hit: {id}: {}", entry.metadata),
+    }
+}
+
+/// The ticket of a get, whatever it found.
+pub(crate) async fn ticket(node: &Cache, id: &str) -> Ticket {
+    match node.get(id).await.unwrap() {
+        Lookup::Hit(entry) => entry.ticket,
+        Lookup::Miss(ticket) => ticket,
+    }
+}
+
+/// A ticket as a get would have given it so many seconds later: its first sixteen digits are microseconds.
+pub(crate) fn shifted(ticket: &Ticket, seconds: i64) -> Ticket {
+    let text = ticket.to_string();
+    let (read_at, rest) = text.split_at(16);
+    let read_at = i64::from_str_radix(read_at, 16).unwrap() + seconds * 1_000_000;
+    Ticket::from(format!("{read_at:016x}{rest}"))
+}
+
+/// Runs the command, without a database in its environment.
+pub(crate) async fn command(arguments: &[&str], stdin: &str) -> Output {
+    use tokio::io::AsyncWriteExt;
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_cimd-cache"))
+        .args(arguments)
+        .env_remove("DATABASE_URL")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // A command that does not read its input may be gone before it is written.
+    let _ = input.write_all(stdin.as_bytes()).await;
+    drop(input);
+    child.wait_with_output().await.unwrap()
+}

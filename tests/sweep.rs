@@ -1,0 +1,123 @@
+//! 12: what a sweep removes, and what it leaves alone.
+
+use std::time::Duration;
+
+use cimd_cache::{Cache, Stored, Swept};
+use tokio_postgres::Client;
+
+use crate::support::{Database, HOUR, ID, document, hit, one, row, shifted, ticket};
+
+/// Documents `0..count`, of `minutes` ago; `expired` or good for another hour.
+async fn insert(admin: &Client, count: i64, minutes: i64, expired: bool) {
+    let sql = "insert into cimd_cache.client_id_metadata (url, metadata, expires_at, inserted_at, fetched_at, after_purge)
+               select 'https://' || $2 || $3 || '.example/' || n, '{}', now() + case when $3 then -1 else 1 end * interval '1 hour',
+                      now(), now() - $2 * interval '1 minute', (select purged_at from cimd_cache.purge)
+               from generate_series(1, $1) n";
+    let sql = sql.replace("$1", &count.to_string()).replace("$2", &minutes.to_string());
+    admin.batch_execute(&sql.replace("$3", &expired.to_string())).await.unwrap();
+}
+
+async fn rows(admin: &Client) -> i64 {
+    one(admin, "select count(*) from cimd_cache.client_id_metadata", &[]).await
+}
+
+async fn sweep(node: &Cache, limit: u32) -> (u32, bool) {
+    let Swept { removed, more } = node.sweep(limit).await.unwrap();
+    (removed, more)
+}
+
+#[tokio::test]
+async fn a_sweep_removes_what_nobody_can_get_and_only_when_no_ticket_needs_it() {
+    let database = Database::new().await;
+    let (node, admin) = (database.node(), database.admin().await);
+    insert(&admin, 3, 12, true).await;
+    insert(&admin, 4, 10, true).await;
+    insert(&admin, 5, 12, false).await;
+    node.delete("https://mark.example/").await.unwrap();
+    assert_eq!(sweep(&node, 1_000).await, (3, false));
+    assert_eq!(sweep(&node, 1_000).await, (0, false));
+    assert_eq!(rows(&admin).await, 4 + 5 + 1);
+
+    // Purged documents are rows that nobody can get, and so are marks.
+    node.delete_all().await.unwrap();
+    let age = "update cimd_cache.client_id_metadata
+               set fetched_at = fetched_at - interval '12 minutes' where url = 'https://mark.example/'";
+    admin.execute(age, &[]).await.unwrap();
+    assert_eq!(sweep(&node, 1_000).await, (5 + 1, false));
+    assert_eq!(rows(&admin).await, 4);
+}
+
+#[tokio::test]
+async fn a_sweep_removes_at_most_its_limit_and_says_whether_more_may_remain() {
+    let database = Database::new().await;
+    let (node, admin) = (database.node(), database.admin().await);
+    insert(&admin, 2_010, 12, true).await;
+    assert_eq!(sweep(&node, 0).await, (0, true));
+    assert_eq!(sweep(&node, 5).await, (5, true));
+    assert_eq!(sweep(&node, u32::MAX).await, (1_000, true), "a batch is a thousand at most");
+    assert_eq!(sweep(&node, 1_000).await, (1_000, true));
+    assert_eq!(sweep(&node, 1_000).await, (5, false));
+}
+
+/// A ticket that is still good loses against a swept row as it did before: there is none.
+#[tokio::test]
+async fn a_sweep_does_not_change_what_a_put_does() {
+    let database = Database::new().await;
+    let node = database.node();
+    let ten_minutes_ago = shifted(&ticket(&node, ID).await, -595);
+    node.delete(ID).await.unwrap();
+    sweep(&node, 1_000).await;
+    let late = node.put(ID, &document(1), HOUR, Some(&ten_minutes_ago)).await.unwrap();
+    assert_eq!(late, Stored::Superseded);
+}
+
+#[tokio::test]
+async fn a_row_refreshed_while_a_sweep_waits_for_it_stays() {
+    let database = Database::new().await;
+    let (node, admin) = (database.node(), database.admin().await);
+    let mut other = database.admin().await;
+    insert(&admin, 1, 12, true).await;
+    let refresh = other.transaction().await.unwrap();
+    let sql = "update cimd_cache.client_id_metadata
+               set expires_at = now() + interval '1 hour', fetched_at = now() returning url";
+    let url: String = refresh.query_one(sql, &[]).await.unwrap().get(0);
+
+    let sweeper = node.clone();
+    let sweeping = tokio::spawn(async move { sweep(&sweeper, 1_000).await });
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock' and query like 'delete%'";
+    while one::<i64>(&admin, waiting, &[]).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    refresh.commit().await.unwrap();
+    assert_eq!(sweeping.await.unwrap(), (0, false));
+    assert!(row(&admin, &url).await.is_some());
+    hit(&node, &url).await;
+}
+
+#[tokio::test]
+async fn sweepers_on_several_nodes_count_no_row_twice() {
+    let database = Database::new().await;
+    let admin = database.admin().await;
+    insert(&admin, 5_000, 12, true).await;
+    insert(&admin, 100, 12, false).await;
+    let sweepers = (0..4).map(|_| {
+        let node = database.node();
+        tokio::spawn(async move {
+            let mut total = 0;
+            // A sweeper that met only rows of the others' may end early; the rest is theirs.
+            while let (removed, true) = sweep(&node, 300).await {
+                total += removed;
+            }
+            total
+        })
+    });
+    let mut total = 0;
+    for sweeper in sweepers.collect::<Vec<_>>() {
+        total += i64::from(sweeper.await.unwrap());
+    }
+    let (rest, _) = sweep(&database.node(), 1_000).await;
+    assert!(total + i64::from(rest) <= 5_000, "{total} and {rest}");
+    while let (1.., _) = sweep(&database.node(), 1_000).await {}
+    assert_eq!(rows(&admin).await, 100);
+}
