@@ -1,0 +1,21 @@
+# `make demo` and `make test` need nothing but Debian, rustup, git, make and a C compiler: what else is missing, the
+# target `setup` installs. All else is cargo's.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check setup
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## Show the cache at work, on a Postgres of its own
+	cargo run --locked -- demo
+
+test: setup ## Run all tests, on a Postgres of their own
+	cargo test --locked --workspace
+
+check: ## Check the format and the lints, as CI does
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+setup: ## Install what is missing: the wasm target, Postgres' binaries
+	@./setup.sh
