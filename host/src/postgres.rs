@@ -35,9 +35,9 @@ pub(crate) struct Limits {
 
 /// A database, by the lanes that lead to it.
 pub(crate) struct Postgres {
-    reads: Vec<Lane>,
-    writes: Vec<Lane>,
-    maintenance: Vec<Lane>,
+    reads: Vec<Arc<Lane>>,
+    writes: Vec<Arc<Lane>>,
+    maintenance: Vec<Arc<Lane>>,
     in_flight: Semaphore,
     grace: Duration,
 }
@@ -48,7 +48,7 @@ impl Postgres {
         let connector = Arc::new(Connector::new(url)?);
         let settings: Arc<str> = settings(limits.deadline).into();
         let lanes = |count| {
-            let lane = || Lane::new(connector.clone(), settings.clone(), limits.deadline);
+            let lane = || Arc::new(Lane::new(connector.clone(), settings.clone(), limits.deadline));
             std::iter::repeat_with(lane).take(count).collect()
         };
         Ok(Self {
@@ -122,7 +122,7 @@ impl Postgres {
     }
 
     /// The least busy lane, and of equals the first, so that a quiet cache keeps few connections.
-    fn lane(&self, purpose: Purpose) -> &Lane {
+    fn lane(&self, purpose: Purpose) -> &Arc<Lane> {
         let lanes = match purpose {
             Purpose::Read => &self.reads,
             Purpose::Write => &self.writes,

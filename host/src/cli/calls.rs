@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use super::args::{Component, Database, Delete, Format, Get, Migrate, Put, Sweep};
 use super::{Failed, Outcome, print, say};
 
-/// The most that is read of a document. Far above what is accepted; a file that is longer is refused by its length.
+/// The most that is read of a document: far more than what is accepted.
 const READ_BYTES: u64 = 1 << 20;
 
 /// How many rows the library removes at once.
@@ -63,18 +63,20 @@ pub(super) async fn put(database: &Database, arguments: Put) -> Result<Outcome, 
 
 fn read(file: &Path) -> Result<String, Failed> {
     let read = |input: &mut dyn Read| {
-        let mut text = String::new();
-        input.take(READ_BYTES).read_to_string(&mut text).map(|_| text)
+        let mut bytes = Vec::new();
+        input.take(READ_BYTES).read_to_end(&mut bytes).map(|_| bytes)
     };
-    let text = if file == Path::new("-") {
+    let bytes = if file == Path::new("-") {
         read(&mut io::stdin().lock())
     } else {
         File::open(file).and_then(|mut file| read(&mut file))
     };
-    text.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => Failed::wrong_use("the document is not UTF-8"),
-        kind => Failed::wrong_use(format!("cannot read {}: {kind}", file.display())),
-    })
+    let bytes = bytes
+        .map_err(|error| Failed::wrong_use(format!("cannot read {}: {}", file.display(), error.kind())))?;
+    if bytes.len() as u64 == READ_BYTES {
+        return Err(Failed::wrong_use("the document is over a megabyte, and 16 KiB is what can be stored"));
+    }
+    String::from_utf8(bytes).map_err(|_| Failed::wrong_use("the document is not UTF-8"))
 }
 
 pub(super) async fn delete(database: &Database, arguments: Delete) -> Result<Outcome, Failed> {

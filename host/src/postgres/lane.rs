@@ -44,8 +44,8 @@ pub(super) struct Lane {
 enum Slot {
     /// Not connected. `failures` attempts in a row have failed.
     Idle { failures: u32 },
-    /// Somebody needs the lane: an attempt is under way, or waits for its time.
-    Connecting { attempt: Attempt, failures: u32 },
+    /// An attempt is under way, or waits for its time.
+    Connecting(Attempt),
     /// Connected, as far as is known.
     Open(Arc<Session>),
 }
@@ -76,57 +76,34 @@ impl Lane {
     }
 
     /// The open connection, or the outcome of one attempt to open it.
-    pub(super) async fn session(&self) -> Result<Arc<Session>, Failure> {
+    pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<Session>, Failure> {
         let attempt = {
             let mut slot = self.slot.lock();
             match &*slot {
                 Slot::Open(session) if !session.is_closed() => return Ok(session.clone()),
-                Slot::Connecting { attempt, .. } => attempt.clone(),
+                Slot::Connecting(attempt) => attempt.clone(),
                 Slot::Open(_) => self.begin(&mut slot, 0),
                 &Slot::Idle { failures } => self.begin(&mut slot, failures),
             }
         };
-        let outcome = attempt.clone().await;
-        self.finish(&attempt, &outcome);
-        outcome
+        attempt.await
     }
 
-    fn begin(&self, slot: &mut Slot, failures: u32) -> Attempt {
-        let (connector, settings) = (self.connector.clone(), self.settings.clone());
-        let within = self.connect_within;
+    fn begin(self: &Arc<Self>, slot: &mut Slot, failures: u32) -> Attempt {
+        let mut attempt = Attempting { lane: self.clone(), failures, outcome: Err(Failure::Unavailable) };
         let task = tokio::spawn(async move {
             if failures > 0 {
                 tokio::time::sleep(pause(failures)).await;
             }
-            let (client, connection) = connector.connect(&settings, within).await?;
-            Ok(Arc::new(Session::new(client, tokio::spawn(connection))))
+            let Lane { connector, settings, connect_within, .. } = &*attempt.lane;
+            let connected = connector.connect(settings, *connect_within).await;
+            attempt.outcome = connected
+                .map(|(client, connection)| Arc::new(Session::new(client, tokio::spawn(connection))));
+            attempt.outcome.clone()
         });
-        // A task that fails to finish was dropped with its runtime.
         let attempt = task.map(|joined| joined.unwrap_or(Err(Failure::Unavailable))).boxed().shared();
-        *slot = Slot::Connecting { attempt: attempt.clone(), failures };
+        *slot = Slot::Connecting(attempt.clone());
         attempt
-    }
-
-    /// Every caller that waited for an attempt comes by here; the first one changes the slot.
-    fn finish(&self, attempt: &Attempt, outcome: &Result<Arc<Session>, Failure>) {
-        let mut slot = self.slot.lock();
-        let Slot::Connecting { attempt: current, failures } = &*slot else {
-            return;
-        };
-        if !current.ptr_eq(attempt) {
-            return;
-        }
-        *slot = match outcome {
-            Ok(session) => {
-                tracing::debug!("connected to the database");
-                Slot::Open(session.clone())
-            }
-            Err(error) => {
-                let failures = failures.saturating_add(1);
-                tracing::warn!(%error, failures, "cannot connect to the database");
-                Slot::Idle { failures }
-            }
-        };
     }
 
     /// Stops using a connection: the next call opens another. Calls still on it may end there, within `grace`;
@@ -142,6 +119,30 @@ impl Lane {
                 session.connection.abort();
             });
         }
+    }
+}
+
+/// An attempt in its task. It leaves its outcome in the lane's slot when it ends, also when it is dropped half-way
+/// because its runtime ends: nobody may be waiting any more, and the next caller must not wait for ever.
+struct Attempting {
+    lane: Arc<Lane>,
+    failures: u32,
+    outcome: Result<Arc<Session>, Failure>,
+}
+
+impl Drop for Attempting {
+    fn drop(&mut self) {
+        *self.lane.slot.lock() = match &self.outcome {
+            Ok(session) => {
+                tracing::debug!("connected to the database");
+                Slot::Open(session.clone())
+            }
+            Err(error) => {
+                let failures = self.failures.saturating_add(1);
+                tracing::warn!(%error, failures, "cannot connect to the database");
+                Slot::Idle { failures }
+            }
+        };
     }
 }
 
