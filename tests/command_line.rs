@@ -1,7 +1,8 @@
 //! The command as scripts and people use it: what it prints where, and how it exits.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use cimd_cache::{COMPONENT, statements};
@@ -217,40 +218,32 @@ async fn the_demo_shows_what_it_claims() {
 }
 
 /// However it ends: by itself, by Ctrl-C, by a request to terminate, and by a kill that it does not even notice.
-#[tokio::test]
-async fn the_demo_leaves_no_process_and_no_folder() {
+#[test]
+fn the_demo_leaves_no_process_and_no_folder() {
     for (signal, status) in
         [(None, Some(0)), (Some("-INT"), Some(130)), (Some("-TERM"), Some(130)), (Some("-KILL"), None)]
     {
-        let mut demo = tokio::process::Command::new(env!("CARGO_BIN_EXE_cimd-cache"))
-            .arg("demo")
-            .stdout(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = tokio::io::BufReader::new(demo.stdout.take().unwrap());
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_cimd-cache"));
+        let mut demo = demo.arg("demo").stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(demo.stdout.take().unwrap());
         let mut shown = String::new();
         while !shown.contains("a private Postgres runs") {
-            let read = tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut shown).await.unwrap();
-            assert_ne!(read, 0, "{shown}");
+            assert_ne!(lines.read_line(&mut shown).unwrap(), 0, "{shown}");
         }
-        let (keeper, folder) = keeper_of(demo.id().unwrap());
+        let (keeper, folder) = keeper_of(demo.id());
         assert!(folder.join("data").is_dir());
         if let Some(signal) = signal {
-            let pid = demo.id().unwrap().to_string();
-            assert!(
-                tokio::process::Command::new("kill").args([signal, &pid]).status().await.unwrap().success()
-            );
+            assert!(Command::new("kill").args([signal, &demo.id().to_string()]).status().unwrap().success());
         }
-        tokio::io::AsyncReadExt::read_to_string(&mut lines, &mut shown).await.unwrap();
-        assert_eq!(demo.wait().await.unwrap().code(), status, "{shown}");
+        lines.read_to_string(&mut shown).unwrap();
+        assert_eq!(demo.wait().unwrap().code(), status, "{shown}");
         // Only after a kill is there anything left to wait for. A process whose parent is dead may stay in /proc until
         // somebody asks for its status; its command line is empty then.
         let ended = || std::fs::read(keeper.join("cmdline")).unwrap_or_default().is_empty();
         let gone = || ended() && !folder.exists();
         assert!(signal == Some("-KILL") || gone(), "{signal:?}");
         while !gone() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One private Postgres for the whole test binary, a database of its own for each test, and words for what tests do.
 
-use std::process::Output;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -172,19 +173,20 @@ pub(crate) fn shifted(ticket: &Ticket, seconds: i64) -> Ticket {
 
 /// Runs the command, without a database in its environment.
 pub(crate) async fn command(arguments: &[&str], stdin: &str) -> Output {
-    use tokio::io::AsyncWriteExt;
-    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_cimd-cache"))
-        .args(arguments)
-        .env_remove("DATABASE_URL")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    // A command that does not read its input may be gone before it is written.
-    let _ = input.write_all(stdin.as_bytes()).await;
-    drop(input);
-    child.wait_with_output().await.unwrap()
+    let (arguments, stdin) =
+        (arguments.iter().map(ToString::to_string).collect::<Vec<_>>(), stdin.to_owned());
+    let run = move || {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cimd-cache"))
+            .args(arguments)
+            .env_remove("DATABASE_URL")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that does not read its input may be gone before it is written.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        child.wait_with_output().unwrap()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
 }

@@ -4,7 +4,7 @@ mod args;
 mod calls;
 mod demo;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use cimd_cache::migrations::MigrateError;
@@ -40,7 +40,8 @@ const INTERRUPTED: u8 = 130;
 pub(crate) async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let level = if arguments.verbose { LevelFilter::DEBUG } else { LevelFilter::OFF };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(colours).init();
 
     let result = tokio::select! {
         result = run(arguments) => result,

@@ -156,7 +156,7 @@ pub(crate) enum Failure {
     TimedOut,
     #[error("{}: {}", .0.code().code(), .0.message())]
     Database(Arc<tokio_postgres::error::DbError>),
-    #[error("the connection failed: {0}")]
+    #[error("the connection failed: {}", with_causes(.0))]
     Connection(Arc<tokio_postgres::Error>),
 }
 
@@ -206,6 +206,12 @@ impl Failure {
             || (purpose == Purpose::Read
                 && (matches!(self, Self::Connection(_)) || self.in_class("08") || self.in_class("57P0")))
     }
+}
+
+/// An error with what caused it: tokio-postgres says only that the TLS handshake failed, its source why.
+fn with_causes(error: &tokio_postgres::Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl From<tokio_postgres::Error> for Failure {
