@@ -4,7 +4,8 @@
 --     psql "$ADMIN_URL" -f roles.sql
 --
 -- and then gives both a way to log in, in psql: \password cimd_cache_owner and \password cimd_cache_app
--- (or grants the two roles to login roles of his own).
+-- (or grants the two roles to login roles of his own, and gives those the three settings at the end of this file, which
+-- Postgres does not pass on to members).
 --
 -- cimd_cache_owner   owns the schema; `cimd-cache migrate` connects as this one, nothing else does.
 -- cimd_cache_app     what auth servers connect as. The migrations grant it the table rights that the cache's

@@ -107,8 +107,14 @@ async fn purges_hold_also_after_the_clock_was_set_back() {
         .await
         .unwrap();
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(1));
+    let other = "https://other.example/";
+    node.put(other, &document(1), HOUR, None).await.unwrap();
 
     node.delete_all().await.unwrap();
+    let age =
+        "update cimd_cache.client_id_metadata set fetched_at = now() - interval '12 minutes' where url = $1";
+    admin.execute(age, &[&other]).await.unwrap();
+    assert_eq!(node.sweep(10).await.unwrap().removed, 1, "a purged row is swept");
     assert_eq!(node.put(ID, &document(1), HOUR, Some(&before)).await.unwrap(), Stored::Superseded);
     let after = miss(&node, ID).await;
     assert_eq!(node.put(ID, &document(2), HOUR, Some(&after)).await.unwrap(), Stored::Stored);

@@ -17,15 +17,17 @@ async fn a_get_is_one_statement_and_writes_nothing() {
         .unwrap();
     let node = database.node();
     node.put(ID, &document(1), HOUR, None).await.unwrap();
+    hit(&node, ID).await;
 
-    let before = (row(&admin, ID).await, database.logged().len());
+    let before = row(&admin, ID).await;
+    let so_far = database.logged().len();
     hit(&node, ID).await;
     miss(&node, "https://unknown.example/").await;
 
-    let logged = database.logged().split_off(before.1);
+    let logged = database.logged().split_off(so_far);
     assert_eq!(logged.len(), 2, "{logged:?}");
     assert!(logged.iter().all(|statement| statement.contains(": select")), "{logged:?}");
-    assert_eq!(row(&admin, ID).await, before.0);
+    assert_eq!(row(&admin, ID).await, before);
     assert_eq!(one::<i64>(&admin, "select count(*) from cimd_cache.client_id_metadata", &[]).await, 1);
 }
 

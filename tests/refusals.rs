@@ -36,6 +36,9 @@ async fn a_document_that_cannot_be_stored_is_refused_and_the_stored_one_stays() 
         &number_bomb("1e131071"),
         &number_bomb("1e308"),
         &number_bomb("1e-9999"),
+        "{\"a\":0e2000000000}",
+        &"x".repeat(8 << 20),
+        &"\u{fc}".repeat(8 << 20),
     ] {
         let refused = node.put(ID, metadata, HOUR, None).await;
         assert!(matches!(refused, Err(Error::InvalidMetadata(_))), "{metadata}: {refused:?}");
@@ -67,7 +70,7 @@ async fn a_number_bomb_does_not_grow_memory() {
     }
     // One bomb that went off would be 26 MB; other tests of this process need some meanwhile.
     let growth = resident_bytes().saturating_sub(before);
-    assert!(growth < 100 << 20, "{growth} bytes");
+    assert!(growth < 300 << 20, "{growth} bytes");
     assert_eq!(row(&admin, ID).await, None);
 }
 
@@ -123,7 +126,7 @@ async fn a_key_may_have_1_to_2048_bytes() {
         assert!(node.delete(&key).await.unwrap());
     }
     let umlauts = "\u{fc}".repeat(1_025);
-    for key in ["", "https://c.example/\0", &incompressible(2_049), &"x".repeat(1 << 20), &umlauts] {
+    for key in ["", "https://c.example/\0", &incompressible(2_049), &"x".repeat(8 << 20), &umlauts] {
         assert!(is_invalid_url(node.get(key).await));
         assert!(is_invalid_url(node.put(key, &document(1), HOUR, None).await));
         assert!(is_invalid_url(node.delete(key).await));

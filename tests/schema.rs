@@ -8,7 +8,7 @@ use crate::support::{Database, one};
 #[tokio::test]
 async fn of_eight_migrations_at_once_one_applies_and_none_fails() {
     let database = Database::empty().await;
-    database.admin().await.batch_execute(migrations::ROLES).await.unwrap();
+    database.create_roles(migrations::ROLES).await;
     let url = database.url("cimd_cache_owner");
     let migrations: Vec<_> = (0..8)
         .map(|_| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cimd_cache::private_postgres::PrivatePostgres;
 use cimd_cache::{Cache, Entry, Expiry, Lookup, Ticket, migrations};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
 
@@ -86,11 +86,23 @@ impl Database {
         connect(&self.url("postgres")).await
     }
 
+    /// Creates the roles, as an administrator does with the SQL that the program prints.
+    pub(crate) async fn create_roles(&self, sql: &str) {
+        // Roles are the whole server's: two tests that set them up at once would be in each other's way.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+        let _turn = ONE_AT_A_TIME.lock().await;
+        self.admin().await.batch_execute(sql).await.unwrap();
+    }
+
     /// The statements that reached this database since it was told to log them, in order.
     pub(crate) fn logged(&self) -> Vec<String> {
         let log = self.server.log().unwrap();
-        let prefix = format!("{} LOG:  execute ", self.name);
-        log.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+        let prefix = format!("{} LOG:  ", self.name);
+        let logged = log.lines().filter_map(|line| line.strip_prefix(&prefix));
+        logged
+            .filter(|line| line.starts_with("execute ") || line.starts_with("statement: "))
+            .map(str::to_owned)
+            .collect()
     }
 }
 

@@ -202,6 +202,10 @@ fn plain_length(number: &[u8]) -> usize {
     let leading_zeros =
         mantissa.iter().filter(|&&byte| byte != b'.').take_while(|&&byte| byte == b'0').count();
     let significant = leading_zeros < integer + fraction;
+    if !significant && exponent > METADATA_BYTES as i64 {
+        // Postgres refuses a large exponent of zero too. Like any other number with it, it is too long.
+        return usize::MAX;
+    }
     let integer_digits =
         if significant { (integer as i64 - leading_zeros as i64).saturating_add(exponent).max(1) } else { 1 };
     let fraction_digits = (fraction as i64).saturating_sub(exponent).max(0);

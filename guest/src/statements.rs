@@ -135,7 +135,7 @@ where p.id = 1
 on conflict (url) do update
 set had_document = m.metadata is not null
                    and m.expires_at > excluded.expires_at
-                   and m.after_purge = excluded.after_purge,
+                   and m.after_purge >= excluded.after_purge,
     metadata = null,
     expires_at = excluded.expires_at,
     fetched_at = case when m.fetched_at - excluded.fetched_at > interval '60 seconds' then excluded.fetched_at
@@ -147,13 +147,14 @@ returning m.had_document",
 };
 
 /// One row. Each purge has a time of its own, later than all before it, also if the clock was set back or two run at
-/// once: what was purged can never become equal to the present purge again.
+/// once: what was purged can never become equal to the present purge again. The detour by UTC makes the addition
+/// immutable, as Citus asks of what is calculated from a column.
 pub const DELETE_ALL: Statement = Statement {
     name: "delete-all",
     purpose: Purpose::Write,
     sql: "\
 update cimd_cache.purge
-set purged_at = greatest(now(), purged_at + interval '1 microsecond')
+set purged_at = greatest(now(), (purged_at at time zone 'UTC' + interval '1 microsecond') at time zone 'UTC')
 where id = 1
 returning true",
     parameters: &[],

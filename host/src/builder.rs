@@ -56,7 +56,7 @@ pub enum BuildError {
 
 impl Builder {
     /// Where the database is: see [`DatabaseUrl`] for what it may contain. The role should be `cimd_cache_app`, or one
-    /// that is a member of it.
+    /// that is a member of it and has the same time limits set.
     pub fn database_url(mut self, url: &str) -> Self {
         self.database_url = Some(url.parse());
         self

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cimd_cache_guest::limits::{METADATA_BYTES, URL_BYTES};
 use tokio::time::Instant;
 use wasmtime::Store;
 
@@ -13,6 +14,9 @@ use crate::check::{CheckError, Readiness};
 use crate::error::Error;
 use crate::instances::{Instances, State};
 use crate::sql::Sql;
+
+/// The most that a ticket has, according to the WIT package.
+const TICKET_BYTES: usize = 64;
 
 /// A shared cache of validated Client ID Metadata Documents. Cheap to clone; all clones share the same instances and
 /// connections.
@@ -100,7 +104,8 @@ pub enum Stored {
 pub struct Swept {
     /// How many rows were removed.
     pub removed: u32,
-    /// Whether more may remain.
+    /// Whether more may remain. If not, this call found no more; rows that another sweep had at that moment may yet be
+    /// there.
     pub more: bool,
 }
 
@@ -126,6 +131,7 @@ impl Cache {
     ///
     /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn get(&self, url: &str) -> Result<Lookup, Error> {
+        let url = bounded(url, URL_BYTES);
         let lookup =
             self.call(async |guest, store| guest.cimd_cache_cache().call_get(store, url).await).await??;
         Ok(match lookup {
@@ -164,7 +170,9 @@ impl Cache {
             Expiry::At(time) => wit::Expiry::At(unix_seconds(time)),
             Expiry::After(time) => wit::Expiry::After(time.as_secs()),
         };
-        let ticket = ticket.map(|ticket| &ticket.0);
+        let (url, metadata) = (bounded(url, URL_BYTES), bounded(metadata, METADATA_BYTES));
+        let ticket = ticket.map(|ticket| bounded(&ticket.0, TICKET_BYTES).to_owned());
+        let ticket = ticket.as_ref();
         let call = async |guest: &CimdCache, store: &mut Store<State>| {
             guest.cimd_cache_cache().call_put(store, url, metadata, expiry, ticket).await
         };
@@ -181,6 +189,7 @@ impl Cache {
     ///
     /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn delete(&self, url: &str) -> Result<bool, Error> {
+        let url = bounded(url, URL_BYTES);
         Ok(self.call(async |guest, store| guest.cimd_cache_cache().call_delete(store, url).await).await??)
     }
 
@@ -233,6 +242,13 @@ impl std::fmt::Debug for Cache {
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }
+}
+
+/// As much of an argument as the guest needs to see that it is over its limit: what is over is refused whatever it
+/// goes on with, and must not fill the sandbox before the rules can look at it.
+fn bounded(text: &str, limit: usize) -> &str {
+    // The next four bytes hold at least one more character.
+    &text[..text.floor_char_boundary(limit + 4)]
 }
 
 /// Seconds since 1970, towards the past. What does not fit is out of every range that an expiry may have.

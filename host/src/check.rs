@@ -72,7 +72,9 @@ pub enum CheckError {
         missing: &'static str,
     },
     /// The server is a standby, or the session is read-only.
-    #[error("the database is read-only: name the primary, or all hosts with target_session_attrs=read-write")]
+    #[error(
+        "the database is read-only: name the primary in its URL, or all hosts, of which the primary is then used"
+    )]
     ReadOnly,
     /// The row that says when all was last purged is gone.
     #[error(
@@ -94,6 +96,7 @@ impl From<Failure> for CheckError {
         tracing::warn!(error = %failure, "the check failed");
         match &failure {
             Failure::TimedOut => Self::TimedOut,
+            failure if failure.is_read_only() => Self::ReadOnly,
             Failure::Database(_) => match failure.code() {
                 Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
                     Self::Login
@@ -143,17 +146,16 @@ const MINUTE: i64 = 60_000;
 /// Asks for everything, and reports the first thing that is not right.
 pub(crate) async fn check(sql: &Sql, deadline: Instant) -> Result<Readiness, CheckError> {
     let postgres = sql.postgres().ok_or(CheckError::NotConfigured)?;
-    let client = postgres.client(deadline).await?;
-    let checked = tokio::time::timeout_at(deadline, check_with((*client).as_ref())).await;
-    checked.unwrap_or(Err(CheckError::TimedOut))
+    postgres.ask(deadline, async |client| look_at(client).await).await?
 }
 
-async fn check_with(client: &Client) -> Result<Readiness, CheckError> {
+/// The outer error is the connection's, the inner one is what was found.
+async fn look_at(client: &Client) -> Result<Result<Readiness, CheckError>, Failure> {
     let server = ask(client, SERVER).await?;
     let role: String = column(&server, 1)?;
-    let lacks = |missing| Err(CheckError::Rights { role: role.clone(), missing });
+    let lacks = |missing| Ok(Err(CheckError::Rights { role: role.clone(), missing }));
     if !column::<bool>(&server, 4)? {
-        return Err(CheckError::SchemaMissing);
+        return Ok(Err(CheckError::SchemaMissing));
     }
     if !column::<bool>(&server, 5)? {
         return lacks("usage of the schema cimd_cache");
@@ -164,7 +166,7 @@ async fn check_with(client: &Client) -> Result<Readiness, CheckError> {
     let version: i64 = column(&ask(client, VERSION).await?, 0)?;
     let (found, needed) = (u32::try_from(version).unwrap_or_default(), migrations::latest());
     if found < needed {
-        return Err(CheckError::SchemaOlder { found, needed });
+        return Ok(Err(CheckError::SchemaOlder { found, needed }));
     }
     let rights = ask(client, RIGHTS).await?;
     if !column::<bool>(&rights, 0)? {
@@ -174,20 +176,20 @@ async fn check_with(client: &Client) -> Result<Readiness, CheckError> {
         return lacks("select or update (purged_at) on cimd_cache.purge");
     }
     if !column::<bool>(&ask(client, PURGE).await?, 0)? {
-        return Err(CheckError::PurgeRow);
+        return Ok(Err(CheckError::PurgeRow));
     }
     if column::<bool>(&server, 2)? {
-        return Err(CheckError::ReadOnly);
+        return Ok(Err(CheckError::ReadOnly));
     }
     if !(1..MINUTE).contains(&column::<i64>(&server, 3)?) {
-        return Err(CheckError::StatementTimeout);
+        return Ok(Err(CheckError::StatementTimeout));
     }
-    Ok(Readiness {
+    Ok(Ok(Readiness {
         server_version: column(&server, 0)?,
         schema_version: found,
         role,
         privileged: column(&rights, 2)?,
-    })
+    }))
 }
 
 async fn ask(client: &Client, sql: &str) -> Result<Row, Failure> {

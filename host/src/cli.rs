@@ -21,6 +21,8 @@ enum Outcome {
     Done,
     /// There was no fresh document.
     Miss,
+    /// A signal ended it, and it has cleaned up.
+    Interrupted,
 }
 
 /// Why a command failed: what it exits with, and a sentence that says what to do.
@@ -43,13 +45,10 @@ pub(crate) async fn main() -> ExitCode {
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(colours).init();
 
-    let result = tokio::select! {
-        result = run(arguments) => result,
-        () = interrupted() => return INTERRUPTED.into(),
-    };
-    match result {
+    match run(arguments).await {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Miss) => MISS.into(),
+        Ok(Outcome::Interrupted) => INTERRUPTED.into(),
         Err(failed) => {
             // If stderr is gone too, there is nobody to tell.
             let _ = writeln!(io::stderr(), "error: {}", failed.text);
@@ -68,11 +67,16 @@ async fn run(arguments: Arguments) -> Result<Outcome, Failed> {
         Command::Sweep(sweep) => calls::sweep(&database, sweep).await,
         Command::Migrate(migrate) => calls::migrate(&database, migrate).await,
         Command::Component(component) => calls::component(component),
-        Command::Demo => demo::run().await,
+        // The only command with something to clean up: dropped, it stops its Postgres. A signal ends the others as it ends
+        // any program, also while they wait for their input.
+        Command::Demo => tokio::select! {
+            result = demo::run() => result,
+            () = interrupted() => Ok(Outcome::Interrupted),
+        },
     }
 }
 
-/// Ctrl-C, or a request to terminate. What is dropped then cleans up after itself.
+/// Ctrl-C, or a request to terminate.
 async fn interrupted() {
     let terminated = async {
         match signal(SignalKind::terminate()) {

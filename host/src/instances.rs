@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// What a call may take over its deadline: the guest itself ends waiting at the deadline and answers with a typed
 /// error. Only a guest that does not answer is stopped from outside.
-const GRACE: Duration = Duration::from_millis(20);
+const GRACE: Duration = Duration::from_millis(50);
 
 /// What an instance has in its store.
 pub(crate) struct State {

@@ -42,8 +42,8 @@
 //! # What goes over which connection
 //!
 //! A [`Cache`] opens connections when it first needs them and keeps them: a few that all gets share, some for puts and
-//! deletes, one for sweeps. It replaces those that fail. Calls wait neither for a free connection nor for each other's
-//! answers.
+//! deletes, one for sweeps. It replaces those that fail. A call does not wait for a free
+//! connection: it sends its statement behind those of the others.
 //!
 //! # Programs with a wasmtime of their own
 //!

@@ -115,7 +115,9 @@ async fn locked(client: &mut tokio_postgres::Client) -> Result<Migrated, Migrate
         }
     })?;
     let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
-    Ok(Migrated { applied, version: latest() })
+    let version = "select max(version) from cimd_cache.schema_history";
+    let version: i32 = client.query_one(version, &[]).await.and_then(|row| row.try_get(0)).map_err(sql)?;
+    Ok(Migrated { applied, version: version.unsigned_abs() })
 }
 
 fn failed(failure: Failure) -> MigrateError {

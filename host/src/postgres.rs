@@ -39,7 +39,6 @@ pub(crate) struct Postgres {
     writes: Vec<Arc<Lane>>,
     maintenance: Vec<Arc<Lane>>,
     in_flight: Semaphore,
-    grace: Duration,
 }
 
 impl Postgres {
@@ -56,7 +55,6 @@ impl Postgres {
             writes: lanes(limits.write_lanes),
             maintenance: lanes(1),
             in_flight: Semaphore::new(limits.in_flight),
-            grace: limits.deadline,
         })
     }
 
@@ -101,10 +99,8 @@ impl Postgres {
                 Ok(rows) => return Ok(rows),
                 Err(failure) => failure,
             };
-            if failure.ends_connection() {
-                lane.retire(&session, self.grace);
-            }
-            if tried == TRIES || !failure.may_retry(statement.purpose) {
+            lane.retire_after(&failure, &session);
+            if tried == TRIES || !failure.may_retry(statement.purpose, tried) {
                 return Err(failure);
             }
             if failure.is_conflict() {
@@ -115,10 +111,17 @@ impl Postgres {
         unreachable!("the loop ends by returning")
     }
 
-    /// A connection for what the host asks on its own behalf, as the reads have it.
-    pub(crate) async fn client(&self, deadline: Instant) -> Result<Arc<impl AsRef<Client> + use<>>, Failure> {
-        let session = tokio::time::timeout_at(deadline, self.lane(Purpose::Read).session()).await;
-        session.unwrap_or(Err(Failure::Unavailable))
+    /// Asks something on the host's own behalf, over a connection as the gets have it.
+    pub(crate) async fn ask<T>(
+        &self,
+        deadline: Instant,
+        question: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let lane = self.lane(Purpose::Read);
+        let session = tokio::time::timeout_at(deadline, lane.session()).await;
+        let session = session.unwrap_or(Err(Failure::Unavailable))?;
+        let answer = session.answer(deadline, question(session.client())).await;
+        answer.inspect_err(|failure| lane.retire_after(failure, &session))
     }
 
     /// The least busy lane, and of equals the first, so that a quiet cache keeps few connections.
@@ -133,9 +136,9 @@ impl Postgres {
 }
 
 /// What every connection begins with. A pooler in transaction mode may apply it to another connection than it will
-/// use: then the limits of the role hold.
+/// use: then those limits hold that are set on the role that logs in.
 fn settings(deadline: Duration) -> String {
-    // A little less, so that the server says that it gave up before the call has to give up the connection.
+    // A little less, so that the server gives up before the call does, and says so.
     let limit = (deadline.as_millis() * 9 / 10).max(1);
     format!(
         "set statement_timeout = {limit}; set lock_timeout = {limit}; \
@@ -173,6 +176,17 @@ impl Failure {
         self.code().is_some_and(|code| code.code().starts_with(class))
     }
 
+    /// Whether the server was reached and takes no writes.
+    pub(crate) fn is_read_only(&self) -> bool {
+        let Self::Connection(error) = self else { return false };
+        let cause =
+            std::error::Error::source(&**error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        // tokio-postgres makes this error up; one of the system has a number.
+        cause.is_some_and(|cause| {
+            cause.kind() == std::io::ErrorKind::PermissionDenied && cause.raw_os_error().is_none()
+        })
+    }
+
     /// Whether two transactions were in each other's way, and this one was rolled back.
     fn is_conflict(&self) -> bool {
         matches!(self.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
@@ -184,10 +198,10 @@ impl Failure {
         matches!(self.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED | &SqlState::INVALID_SQL_STATEMENT_NAME))
     }
 
-    /// Whether the connection cannot be used, or cannot be trusted to answer in time, from now on.
+    /// Whether the connection cannot be used any more.
     fn ends_connection(&self) -> bool {
         match self {
-            Self::Connection(_) | Self::TimedOut | Self::Unavailable => true,
+            Self::Connection(_) | Self::Unavailable => true,
             // 25006: it leads to a standby.
             Self::Database(_) => {
                 self.is_outdated_plan()
@@ -195,14 +209,14 @@ impl Failure {
                     || self.in_class("57P")
                     || self.in_class("25006")
             }
-            Self::NotAllowed | Self::TooLarge => false,
+            Self::NotAllowed | Self::TooLarge | Self::TimedOut => false,
         }
     }
 
     /// Whether the statement may be sent once more: if the server said that it rolled it back, or if it only reads.
-    fn may_retry(&self, purpose: Purpose) -> bool {
+    fn may_retry(&self, purpose: Purpose, tried: u32) -> bool {
         self.is_conflict()
-            || self.is_outdated_plan()
+            || (self.is_outdated_plan() && tried == 1)
             || (purpose == Purpose::Read
                 && (matches!(self, Self::Connection(_)) || self.in_class("08") || self.in_class("57P0")))
     }

@@ -43,6 +43,8 @@ fn each_rule_has_a_refusal_of_its_own() {
         (&"[".repeat(METADATA_BYTES), "nests deeper"),
         (&format!("{{\"a\":[{}0]}}", "1e300,".repeat(200)), "larger than 16384"),
         (&format!("{{\"a\":[{}0]}}", "1e-300,".repeat(200)), "larger than 16384"),
+        ("{\"a\":0e2000000000}", "larger than 16384"),
+        ("{\"a\":0.0e-2000000000}", "larger than 16384"),
         (&format!("{{\"a\":\"{}\"}}", "x".repeat(METADATA_BYTES)), "larger than 16384"),
     ] {
         let refusal = refusal(text).unwrap_or_else(|| panic!("accepted: {text}"));

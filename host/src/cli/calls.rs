@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use cimd_cache::statements::{self, Purpose, Type};
-use cimd_cache::{COMPONENT, Cache, CheckError, Lookup, Stored, migrations};
+use cimd_cache::{COMPONENT, Cache, CheckError, Error, Lookup, Stored, migrations};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -33,21 +33,19 @@ pub(super) async fn get(database: &Database, arguments: Get) -> Result<Outcome, 
     })
 }
 
-fn to_json(lookup: &Lookup) -> Result<Value, Failed> {
+/// The document goes in as it is: a JSON parser would round its numbers.
+fn to_json(lookup: &Lookup) -> Result<String, Failed> {
     let entry = match lookup {
         Lookup::Hit(entry) => entry,
-        Lookup::Miss(ticket) => return Ok(json!({ "outcome": "miss", "ticket": ticket.to_string() })),
+        Lookup::Miss(ticket) => return Ok(format!(r#"{{"outcome":"miss","ticket":"{ticket}"}}"#)),
     };
-    let unreadable = |_| Failed::from(cimd_cache::Error::Storage);
-    let metadata: Value = serde_json::from_str(&entry.metadata).map_err(unreadable)?;
-    let expires_at = OffsetDateTime::from(entry.expires_at).format(&Rfc3339);
-    Ok(json!({
-        "outcome": "hit",
-        "metadata": metadata,
-        "expires_at": expires_at.map_err(|_| cimd_cache::Error::Storage)?,
-        "fresh_for_ms": u64::try_from(entry.fresh_for.as_millis()).unwrap_or(u64::MAX),
-        "ticket": entry.ticket.to_string(),
-    }))
+    let expires_at = OffsetDateTime::from(entry.expires_at).format(&Rfc3339).map_err(|_| Error::Storage)?;
+    Ok(format!(
+        r#"{{"outcome":"hit","metadata":{},"expires_at":"{expires_at}","fresh_for_ms":{},"ticket":"{}"}}"#,
+        entry.metadata,
+        entry.fresh_for.as_millis(),
+        entry.ticket
+    ))
 }
 
 pub(super) async fn put(database: &Database, arguments: Put) -> Result<Outcome, Failed> {
@@ -117,7 +115,7 @@ pub(super) async fn sweep(database: &Database, arguments: Sweep) -> Result<Outco
         removed += swept.removed;
         more = swept.more;
     }
-    let rest = if more { "more may remain" } else { "no more remain" };
+    let rest = if more { "more may remain" } else { "no more were found" };
     say(&format!("removed {removed} rows; {rest}"));
     Ok(Outcome::Done)
 }

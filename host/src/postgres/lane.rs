@@ -32,11 +32,16 @@ use crate::bindings::cimd::cache::sql::{Row, Value};
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
+/// How long connecting may take, TLS and login included, to whichever of several hosts. An attempt outlives the
+/// callers that wait for it, so this may exceed their deadlines.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
 /// One connection, replaced when it fails.
 pub(super) struct Lane {
     connector: Arc<Connector>,
     settings: Arc<str>,
-    connect_within: Duration,
+    /// The longest deadline of a call: a connection that leaves everything unanswered for so long is given up.
+    patience: Duration,
     slot: Mutex<Slot>,
     calls: AtomicUsize,
 }
@@ -53,9 +58,9 @@ enum Slot {
 type Attempt = Shared<BoxFuture<'static, Result<Arc<Session>, Failure>>>;
 
 impl Lane {
-    pub(super) fn new(connector: Arc<Connector>, settings: Arc<str>, connect_within: Duration) -> Self {
+    pub(super) fn new(connector: Arc<Connector>, settings: Arc<str>, patience: Duration) -> Self {
         let slot = Mutex::new(Slot::Idle { failures: 0 });
-        Self { connector, settings, connect_within, slot, calls: AtomicUsize::new(0) }
+        Self { connector, settings, patience, slot, calls: AtomicUsize::new(0) }
     }
 
     /// How many calls are on this lane.
@@ -81,6 +86,10 @@ impl Lane {
             let mut slot = self.slot.lock();
             match &*slot {
                 Slot::Open(session) if !session.is_closed() => return Ok(session.clone()),
+                // One that never ran, because its runtime has ended, left the slot as it was.
+                Slot::Connecting(attempt) if matches!(attempt.peek(), Some(Err(_))) => {
+                    self.begin(&mut slot, 0)
+                }
                 Slot::Connecting(attempt) => attempt.clone(),
                 Slot::Open(_) => self.begin(&mut slot, 0),
                 &Slot::Idle { failures } => self.begin(&mut slot, failures),
@@ -90,13 +99,15 @@ impl Lane {
     }
 
     fn begin(self: &Arc<Self>, slot: &mut Slot, failures: u32) -> Attempt {
-        let mut attempt = Attempting { lane: self.clone(), failures, outcome: Err(Failure::Unavailable) };
+        let lane = self.clone();
         let task = tokio::spawn(async move {
+            // Not before the task runs: dropped unpolled, it is dropped under the slot's lock.
+            let mut attempt = Attempting { lane, failures, outcome: Err(Failure::Unavailable) };
             if failures > 0 {
                 tokio::time::sleep(pause(failures)).await;
             }
-            let Lane { connector, settings, connect_within, .. } = &*attempt.lane;
-            let connected = connector.connect(settings, *connect_within).await;
+            let Lane { connector, settings, .. } = &*attempt.lane;
+            let connected = connector.connect(settings, CONNECT_WITHIN).await;
             attempt.outcome = connected
                 .map(|(client, connection)| Arc::new(Session::new(client, tokio::spawn(connection))));
             attempt.outcome.clone()
@@ -106,17 +117,24 @@ impl Lane {
         attempt
     }
 
-    /// Stops using a connection: the next call opens another. Calls still on it may end there, within `grace`;
-    /// then it is closed, whatever hangs.
-    pub(super) fn retire(&self, session: &Arc<Session>, grace: Duration) {
+    /// Stops using a connection after a failure, if that is one of the connection: the next call opens another, after
+    /// a pause. Calls still on the old one may end there within the longest deadline; then it is closed, whatever
+    /// hangs.
+    pub(super) fn retire_after(&self, failure: &Failure, session: &Arc<Session>) {
+        // One call's time being up says nothing about the connection that many share; long silence does.
+        let silent = || session.silent_for() >= self.patience.mul_f64(0.9);
+        if !(failure.ends_connection() || matches!(failure, Failure::TimedOut) && silent()) {
+            return;
+        }
         let mut slot = self.slot.lock();
         if matches!(&*slot, Slot::Open(current) if Arc::ptr_eq(current, session)) {
             tracing::warn!("a database connection is given up");
-            *slot = Slot::Idle { failures: 0 };
-            let session = session.clone();
+            *slot = Slot::Idle { failures: 1 };
+            // Not the session itself, which ends the connection by itself with the last call on it.
+            let (connection, patience) = (session.connection.abort_handle(), self.patience);
             tokio::spawn(async move {
-                tokio::time::sleep(grace).await;
-                session.connection.abort();
+                tokio::time::sleep(patience).await;
+                connection.abort();
             });
         }
     }
@@ -157,15 +175,39 @@ pub(super) struct Session {
     client: Client,
     connection: JoinHandle<()>,
     prepared: [OnceCell<Prepared>; cimd_cache_guest::statements::ALL.len()],
+    /// Since when something has been sent and nothing answered.
+    unanswered_since: Mutex<Option<Instant>>,
 }
 
 impl Session {
     fn new(client: Client, connection: JoinHandle<()>) -> Self {
-        Self { client, connection, prepared: Default::default() }
+        Self { client, connection, prepared: Default::default(), unanswered_since: Mutex::new(None) }
     }
 
     fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// The connection itself, for what the host asks on its own behalf.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// For how long nothing that was sent has been answered.
+    fn silent_for(&self) -> Duration {
+        self.unanswered_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Waits for an answer of the connection until `deadline`.
+    pub(super) async fn answer<T>(
+        &self,
+        deadline: Instant,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.unanswered_since.lock().get_or_insert_with(Instant::now);
+        let answer = tokio::time::timeout_at(deadline, answer).await.map_err(|_| Failure::TimedOut)?;
+        *self.unanswered_since.lock() = None;
+        answer
     }
 
     /// Runs the statement that stands at `index` of the list, before `deadline`.
@@ -185,13 +227,6 @@ impl Session {
             let rows = self.client.query_raw(prepared, parameters.iter().map(values::Parameter)).await?;
             values::collect(statement, rows).await
         };
-        tokio::time::timeout_at(deadline, answer).await.unwrap_or(Err(Failure::TimedOut))
-    }
-}
-
-/// The connection itself, for what the host asks on its own behalf.
-impl AsRef<Client> for Session {
-    fn as_ref(&self) -> &Client {
-        &self.client
+        self.answer(deadline, answer).await
     }
 }

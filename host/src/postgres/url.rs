@@ -10,12 +10,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 /// Where the database is and how to log in: a URL as libpq's, `postgres://user:password@host:port/database?options`.
 ///
-/// Several hosts may be given (`@a,b/`), with `target_session_attrs=read-write` to follow a failover. A folder as
-/// host, percent-encoded or as `?host=/folder`, is a Unix socket. About TLS it understands:
+/// Several hosts may be given (`@a,b/`): the first that takes writes is used, so that a failover is followed. One host
+/// has to take writes too, unless the URL says otherwise by `target_session_attrs`: a standby lags behind, and would go
+/// on serving what was deleted. A folder as host, percent-encoded or as `?host=/folder`, is a Unix socket. About TLS it
+/// understands:
 ///
 /// * `sslmode=verify-full`, `verify-ca` and `require`: encrypted, and the server's certificate and name are verified in
 ///   all three. Over a network this is also what happens without `sslmode`.
@@ -66,6 +68,9 @@ pub enum DatabaseUrlError {
 const UNSET_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// How long one of several hosts may leave a packet unanswered before the next one is tried.
+const CONNECT_TO_HOST_WITHIN: Duration = Duration::from_secs(3);
+
 impl FromStr for DatabaseUrl {
     type Err = DatabaseUrlError;
 
@@ -91,6 +96,12 @@ impl FromStr for DatabaseUrl {
         if config.get_keepalives_idle() == UNSET_KEEPALIVE {
             config.keepalives_idle(KEEPALIVE);
         }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TO_HOST_WITHIN);
+        }
+        if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         let tls = if plain { Tls::Off } else { Tls::Verified { roots } };
         Ok(Self { config, tls })
     }
@@ -103,7 +114,8 @@ fn take_tls(text: &str) -> (String, Option<String>, Option<PathBuf>) {
     };
     let (mut ssl_mode, mut roots) = (None, None);
     let mut rest = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in form_urlencoded::parse(options.as_bytes()) {
+    // To a form a `+` is a space; to libpq and tokio-postgres it is itself.
+    for (name, value) in form_urlencoded::parse(options.replace('+', "%2B").as_bytes()) {
         match name.as_ref() {
             "sslmode" => ssl_mode = Some(value.into_owned()),
             "sslrootcert" => roots = Some(PathBuf::from(value.into_owned())),
@@ -112,7 +124,6 @@ fn take_tls(text: &str) -> (String, Option<String>, Option<PathBuf>) {
             }
         }
     }
-    // A form writes a space as `+`, which libpq and tokio-postgres take literally.
     let options = rest.finish().replace('+', "%20");
     (format!("{base}?{options}"), ssl_mode, roots)
 }
@@ -177,10 +188,10 @@ mod tests {
 
     #[test]
     fn options_reach_the_server_as_they_were_written() {
-        let url = "postgres://u@localhost/d?options=-c%20geqo%3Doff&sslmode=disable&application_name=a%2Bb";
+        let url = "postgres://u@localhost/d?options=-c%20geqo%3Doff&sslmode=disable&application_name=a%2Bb+c";
         let config = url.parse::<DatabaseUrl>().unwrap().config;
         assert_eq!(config.get_options(), Some("-c geqo=off"));
-        assert_eq!(config.get_application_name(), Some("a+b"));
+        assert_eq!(config.get_application_name(), Some("a+b+c"));
     }
 
     #[test]
