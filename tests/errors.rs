@@ -93,6 +93,26 @@ async fn a_lost_connection_is_replaced() {
     }
 }
 
+/// 14: a firewall that forgot the connection, say.
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_replaced() {
+    let database = Database::new().await;
+    let (url, silence) = database.tunnel().await;
+    let node = Cache::builder().database_url(&url).deadline(Duration::from_secs(1)).build().unwrap();
+    node.put(ID, &document(1), HOUR, None).await.unwrap();
+    hit(&node, ID).await;
+    for check_notices in [false, true] {
+        silence.send(()).unwrap();
+        if check_notices {
+            assert_eq!(node.check().await, Err(CheckError::TimedOut));
+            assert!(node.check().await.is_ok());
+        } else {
+            assert_eq!(node.get(ID).await, Err(Error::TimedOut));
+        }
+        hit(&node, ID).await;
+    }
+}
+
 /// 14
 #[tokio::test]
 async fn what_only_an_operator_can_mend_is_storage() {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use cimd_cache::private_postgres::PrivatePostgres;
 use cimd_cache::{Cache, Entry, Expiry, Lookup, Ticket, migrations};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::{Mutex, OnceCell, watch};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
 
@@ -79,6 +80,29 @@ impl Database {
 
     pub(crate) fn node_with_deadline(&self, deadline: Duration) -> Cache {
         Cache::builder().database_url(&self.app_url()).deadline(deadline).max_in_flight(64).build().unwrap()
+    }
+
+    /// A way to the server over TCP, and a switch that makes the connections which have taken it fall silent: open, and
+    /// without an answer for ever. Those that come later work.
+    pub(crate) async fn tunnel(&self) -> (String, watch::Sender<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://cimd_cache_app@{}/{}", listener.local_addr().unwrap(), self.name);
+        let (switch, silenced) = watch::channel(());
+        let socket = self.server.socket();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = UnixStream::connect(&socket).await.unwrap();
+                let mut silenced = silenced.clone();
+                silenced.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        Ok(()) = silenced.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        (url, switch)
     }
 
     /// A connection that may do everything.

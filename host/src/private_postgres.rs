@@ -95,6 +95,11 @@ impl PrivatePostgres {
         format!("postgres://{role}@{folder}/{database}")
     }
 
+    /// The socket that the server listens on.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(".s.PGSQL.5432")
+    }
+
     /// What the server has logged so far.
     ///
     /// # Errors
