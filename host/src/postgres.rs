@@ -105,7 +105,10 @@ impl Postgres {
             }
             if failure.is_conflict() {
                 let pause = Duration::from_millis(1 << tried).mul_f64(0.5 + fastrand::f64());
-                tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+                if Instant::now() + pause >= deadline {
+                    return Err(failure);
+                }
+                tokio::time::sleep(pause).await;
             }
         }
         unreachable!("the loop ends by returning")

@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 /// Initialises and starts the server, waits for the pipe to close, and cleans up.
 ///
-/// SIGQUIT is Postgres' immediate shutdown: nothing of what it would write is wanted. `$1` is the folder with the binaries, `$2` the private
-/// one; further arguments go to the server.
+/// SIGQUIT is Postgres' immediate shutdown: nothing of what it would write is wanted. `$1` is the folder with the
+/// binaries, `$2` the private one; further arguments go to the server.
 const KEEPER: &str = r#"
 bin=$1; dir=$2; shift 2
 cd "$dir" || exit 1
