@@ -3,6 +3,8 @@
 //!
 //! What is asked here the host asks on its own behalf; the component has no part in it.
 
+use cimd_cache_guest::error as rules;
+use cimd_cache_guest::sql::SqlError;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
@@ -97,16 +99,17 @@ impl From<Failure> for CheckError {
         match &failure {
             Failure::TimedOut => Self::TimedOut,
             failure if failure.is_read_only() => Self::ReadOnly,
-            Failure::Database(_) => match failure.code() {
+            Failure::Database(error) => match failure.code() {
                 Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
                     Self::Login
                 }
                 Some(&SqlState::INVALID_CATALOG_NAME) => Self::NoDatabase,
-                Some(&SqlState::QUERY_CANCELED) => Self::TimedOut,
-                Some(code) if ["08", "53300", "57P"].iter().any(|class| code.code().starts_with(class)) => {
-                    Self::Unavailable
-                }
-                _ => Self::Storage,
+                // All others mean what they mean to a call.
+                _ => match rules::Error::from(SqlError::Database(error.code().code().to_owned())) {
+                    rules::Error::TimedOut => Self::TimedOut,
+                    rules::Error::Unavailable => Self::Unavailable,
+                    _ => Self::Storage,
+                },
             },
             _ => Self::Unavailable,
         }

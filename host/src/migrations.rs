@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::FromSql;
 
 use crate::postgres::{Connector, DatabaseUrl, DatabaseUrlError, Failure};
 
@@ -93,12 +94,10 @@ pub async fn migrate(database_url: &str) -> Result<Migrated, MigrateError> {
 async fn locked(client: &mut tokio_postgres::Client) -> Result<Migrated, MigrateError> {
     let sql = |error: tokio_postgres::Error| failed(error.into());
     client.execute("select pg_advisory_lock($1)", &[&LOCK]).await.map_err(sql)?;
-    let roles = "select exists (select from pg_roles where rolname = 'cimd_cache_app')";
-    if !client.query_one(roles, &[]).await.and_then(|row| row.try_get(0)).map_err(sql)? {
+    if !ask::<bool>(client, "select exists (select from pg_roles where rolname = 'cimd_cache_app')").await? {
         return Err(MigrateError::RolesMissing);
     }
-    let schema = "select exists (select from pg_namespace where nspname = 'cimd_cache')";
-    if !client.query_one(schema, &[]).await.and_then(|row| row.try_get(0)).map_err(sql)? {
+    if !ask::<bool>(client, "select exists (select from pg_namespace where nspname = 'cimd_cache')").await? {
         client.batch_execute("create schema cimd_cache").await.map_err(sql)?;
     }
     let mut runner = embedded::migrations::runner();
@@ -115,9 +114,14 @@ async fn locked(client: &mut tokio_postgres::Client) -> Result<Migrated, Migrate
         }
     })?;
     let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
-    let version = "select max(version) from cimd_cache.schema_history";
-    let version: i32 = client.query_one(version, &[]).await.and_then(|row| row.try_get(0)).map_err(sql)?;
+    let version: i32 = ask(client, "select max(version) from cimd_cache.schema_history").await?;
     Ok(Migrated { applied, version: version.unsigned_abs() })
+}
+
+/// The one value that a query returns.
+async fn ask<T: for<'a> FromSql<'a>>(client: &tokio_postgres::Client, sql: &str) -> Result<T, MigrateError> {
+    let row = client.query_one(sql, &[]).await;
+    row.and_then(|row| row.try_get(0)).map_err(|error| failed(error.into()))
 }
 
 fn failed(failure: Failure) -> MigrateError {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use cimd_cache_guest::statements::{self, Purpose, Statement};
+use cimd_cache_guest::statements::{self, Purpose};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -71,7 +71,7 @@ impl Postgres {
         };
         let statement = statements::ALL[index];
         let result = match values::check_parameters(statement, parameters) {
-            Ok(()) => self.run(index, statement, parameters, deadline).await,
+            Ok(()) => self.run(index, parameters, deadline).await,
             Err(failure) => Err(failure),
         };
         result.map_err(|failure| {
@@ -80,27 +80,22 @@ impl Postgres {
         })
     }
 
-    async fn run(
-        &self,
-        index: usize,
-        statement: &Statement,
-        parameters: &[Value],
-        deadline: Instant,
-    ) -> Result<Vec<Row>, Failure> {
+    async fn run(&self, index: usize, parameters: &[Value], deadline: Instant) -> Result<Vec<Row>, Failure> {
+        let purpose = statements::ALL[index].purpose;
         // Nothing is sent before this: waiting too long for a turn or a connection is `unavailable`.
         let turn = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(Failure::Unavailable) };
-        let lane = self.lane(statement.purpose);
+        let lane = self.lane(purpose);
         let _entered = lane.enter();
         for tried in 1.. {
             let session = tokio::time::timeout_at(deadline, lane.session()).await;
             let session = session.unwrap_or(Err(Failure::Unavailable))?;
-            let failure = match session.run(index, statement, parameters, deadline).await {
+            let failure = match session.run(index, parameters, deadline).await {
                 Ok(rows) => return Ok(rows),
                 Err(failure) => failure,
             };
             lane.retire_after(&failure, &session);
-            if tried == TRIES || !failure.may_retry(statement.purpose, tried) {
+            if tried == TRIES || !failure.may_retry(purpose, tried) {
                 return Err(failure);
             }
             if failure.is_conflict() {

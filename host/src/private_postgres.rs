@@ -159,12 +159,13 @@ fn find_binaries() -> Result<PathBuf> {
     let on_path = std::env::split_paths(&path).filter_map(|folder| folder.join("initdb").canonicalize().ok());
     let on_path = on_path.filter_map(|file| file.parent().map(Path::to_owned));
     let packaged = [
-        ("/usr/lib/postgresql", "bin"),
-        ("/usr/pgsql", ""),
-        ("/opt/homebrew/opt", "bin"),
-        ("/usr/local/opt", "bin"),
+        ("/usr/lib/postgresql", ""),
+        ("/usr", "pgsql-"),
+        ("/opt/homebrew/opt", "postgresql@"),
+        ("/usr/local/opt", "postgresql@"),
     ];
-    let mut installed: Vec<_> = packaged.iter().flat_map(|(parent, below)| versions(parent, below)).collect();
+    let mut installed: Vec<_> =
+        packaged.iter().flat_map(|(parent, prefix)| versions(parent, prefix)).collect();
     installed.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     on_path
         .chain(installed.into_iter().map(|(_, folder)| folder))
@@ -174,13 +175,9 @@ fn find_binaries() -> Result<PathBuf> {
 
 /// Folders such as `/usr/lib/postgresql/15/bin`, `/usr/pgsql-15/bin` and `/opt/homebrew/opt/postgresql@15/bin`, with
 /// their version.
-fn versions(parent: &str, below: &str) -> Vec<(u32, PathBuf)> {
-    let (parent, prefix) = if below.is_empty() { ("/usr", "pgsql-") } else { (parent, "") };
+fn versions(parent: &str, prefix: &str) -> Vec<(u32, PathBuf)> {
     let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
-    let version = |name: &str| -> Option<u32> {
-        let name = name.strip_prefix(prefix)?;
-        name.strip_prefix("postgresql@").unwrap_or(name).parse().ok()
-    };
+    let version = |name: &str| -> Option<u32> { name.strip_prefix(prefix)?.parse().ok() };
     entries
         .flatten()
         .filter_map(|entry| Some((version(entry.file_name().to_str()?)?, entry.path().join("bin"))))

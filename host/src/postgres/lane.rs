@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cimd_cache_guest::statements::Statement;
+use cimd_cache_guest::statements;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
@@ -174,7 +174,7 @@ fn pause(failures: u32) -> Duration {
 pub(super) struct Session {
     client: Client,
     connection: JoinHandle<()>,
-    prepared: [OnceCell<Prepared>; cimd_cache_guest::statements::ALL.len()],
+    prepared: [OnceCell<Prepared>; statements::ALL.len()],
     /// Since when something has been sent and nothing answered.
     unanswered_since: Mutex<Option<Instant>>,
 }
@@ -214,10 +214,10 @@ impl Session {
     pub(super) async fn run(
         &self,
         index: usize,
-        statement: &Statement,
         parameters: &[Value],
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
+        let statement = statements::ALL[index];
         let answer = async {
             let prepare = async || {
                 let types = values::parameter_types(statement);
