@@ -2,7 +2,7 @@
 # target `setup` installs. All else is cargo's.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check setup
+.PHONY: help demo test bench check setup
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,9 +13,13 @@ demo: setup ## Show the cache at work, on a Postgres of its own
 test: setup ## Run all tests, on a Postgres of their own
 	cargo test --locked --workspace
 
+bench: setup ## Measure single calls, and the cache beside native code (BENCH="--rows 1000000" for more)
+	cargo bench --locked -p cimd-cache --features internals
+	cargo run --locked --release -p cimd-cache --features internals -- bench $(BENCH)
+
 check: ## Check the format and the lints, as CI does
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 setup: ## Install what is missing: the wasm target, Postgres' binaries
 	@./setup.sh

@@ -257,3 +257,35 @@ fn keeper_of(demo: u32) -> (PathBuf, PathBuf) {
     });
     keeper.expect("the demo has no keeper")
 }
+
+/// What was compiled once is found again, and only where nobody else could have put it.
+#[tokio::test]
+async fn the_compiled_component_is_kept() {
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_cimd-cache"))
+            .args(["get", ID])
+            .env("DATABASE_URL", database.app_url())
+            .env("XDG_CACHE_HOME", folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let kept = || -> Vec<_> {
+        let modules = std::fs::read_dir(folder.path().join("cimd-cache/modules")).into_iter().flatten();
+        let files = modules.flat_map(|compiler| std::fs::read_dir(compiler.unwrap().path()).unwrap());
+        let files = files.map(Result::unwrap).filter(|file| file.path().extension().is_none());
+        files.map(|file| (file.file_name(), file.metadata().unwrap().modified().unwrap())).collect()
+    };
+    start();
+    let first = kept();
+    assert_eq!(first.len(), 1);
+    start();
+    assert_eq!(kept(), first);
+
+    std::fs::remove_dir_all(folder.path().join("cimd-cache")).unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    start();
+    assert_eq!(kept(), []);
+}

@@ -6,11 +6,14 @@
 
 mod support;
 
+mod benchmark;
 mod command_line;
 mod component;
+mod connections;
 mod delete;
 mod errors;
 mod get;
+mod near;
 mod put;
 mod races;
 mod refusals;

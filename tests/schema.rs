@@ -1,9 +1,9 @@
 //! Migrations, and what is said of a schema or role that is not right.
 
 use cimd_cache::migrations::{self, MigrateError, Migrated};
-use cimd_cache::{Cache, CheckError};
+use cimd_cache::{Cache, CheckError, Schema};
 
-use crate::support::{Database, one};
+use crate::support::{Database, HOUR, ID, document, miss, one, version};
 
 #[tokio::test]
 async fn of_eight_migrations_at_once_one_applies_and_none_fails() {
@@ -13,7 +13,7 @@ async fn of_eight_migrations_at_once_one_applies_and_none_fails() {
     let migrations: Vec<_> = (0..8)
         .map(|_| {
             let url = url.clone();
-            tokio::spawn(async move { migrations::migrate(&url).await.unwrap() })
+            tokio::spawn(async move { migrations::migrate(&url, &Schema::default()).await.unwrap() })
         })
         .collect();
     let mut applied = Vec::new();
@@ -48,12 +48,12 @@ async fn a_schema_that_is_missing_or_older_is_reported_with_the_command_that_men
 #[tokio::test]
 async fn a_migration_that_cannot_be_done_says_who_has_to_do_what() {
     for database in [Database::new().await, Database::empty().await] {
-        let refused = migrations::migrate(&database.app_url()).await;
+        let refused = migrations::migrate(&database.app_url(), &Schema::default()).await;
         assert!(matches!(refused, Err(MigrateError::Rights)), "{refused:?}");
     }
     let later = Database::new().await;
     later.admin().await.execute("update cimd_cache.schema_history set checksum = '1'", &[]).await.unwrap();
-    let refused = migrations::migrate(&later.url("cimd_cache_owner")).await;
+    let refused = migrations::migrate(&later.url("cimd_cache_owner"), &Schema::default()).await;
     assert!(matches!(refused, Err(MigrateError::Failed)), "{refused:?}");
 }
 
@@ -124,4 +124,30 @@ async fn the_table_holds_no_row_that_the_rules_could_not_read() {
         assert_eq!(refused.code().unwrap().code(), "23514", "{insert}");
     }
     assert_eq!(one::<i64>(&admin, "select count(*) from cimd_cache.client_id_metadata", &[]).await, 0);
+}
+
+/// Two caches in one database, which know nothing of each other.
+#[tokio::test]
+async fn a_cache_may_have_a_schema_of_its_own() {
+    let database = Database::new().await;
+    let schema: Schema = "user".parse().unwrap();
+    let missing = cache_in(&database, &schema).check().await;
+    assert_eq!(missing, Err(CheckError::SchemaMissing));
+    migrations::migrate(&database.url("cimd_cache_owner"), &schema).await.unwrap();
+    let (node, other) = (database.node(), cache_in(&database, &schema));
+    assert!(!other.check().await.unwrap().privileged);
+
+    node.put(ID, &document(1), HOUR, None).await.unwrap();
+    miss(&other, ID).await;
+    other.put(ID, &document(2), HOUR, None).await.unwrap();
+    node.delete_all().await.unwrap();
+    assert_eq!(version(&other.get(ID).await.unwrap()), Some(2));
+    assert!(other.delete(ID).await.unwrap());
+    let left = "select count(*) from \"user\".client_id_metadata where metadata is null";
+    assert_eq!(one::<i64>(&database.admin().await, left, &[]).await, 1);
+    assert_eq!(other.sweep(10).await.unwrap().removed, 0);
+}
+
+fn cache_in(database: &Database, schema: &Schema) -> Cache {
+    Cache::builder().database_url(&database.app_url()).schema(schema.clone()).build().unwrap()
 }

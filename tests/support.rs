@@ -2,12 +2,14 @@
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cimd_cache::private_postgres::PrivatePostgres;
-use cimd_cache::{Cache, Entry, Expiry, Lookup, Ticket, migrations};
+use cimd_cache::{Cache, Entry, Expiry, Lookup, Schema, Ticket, migrations};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{Mutex, OnceCell, watch};
 use tokio_postgres::types::ToSql;
@@ -27,7 +29,7 @@ async fn server() -> &'static PrivatePostgres {
             .await
             .unwrap();
         connect(&server.url("postgres", "template")).await.batch_execute(migrations::ROLES).await.unwrap();
-        migrations::migrate(&server.url("cimd_cache_owner", "template")).await.unwrap();
+        migrations::migrate(&server.url("cimd_cache_owner", "template"), &Schema::default()).await.unwrap();
         server
     };
     SERVER.get_or_init(start).await
@@ -48,7 +50,11 @@ pub(crate) struct Database {
 impl Database {
     /// With the schema in place.
     pub(crate) async fn new() -> Self {
-        Self::create("template").await
+        let database = Self::create("template").await;
+        // The one thing of roles.sql that a copy of a database has not.
+        let grant = format!("grant create on database {} to cimd_cache_owner", database.name);
+        database.admin().await.batch_execute(&grant).await.unwrap();
+        database
     }
 
     /// Without anything in it.
@@ -105,6 +111,44 @@ impl Database {
         (url, switch)
     }
 
+    /// A way to the server over TCP on which messages are counted.
+    pub(crate) async fn observed(&self) -> (String, Arc<Wire>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://cimd_cache_app@{}/{}", listener.local_addr().unwrap(), self.name);
+        let wire = Arc::new(Wire::default());
+        let (socket, counts) = (self.server.socket(), wire.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) =
+                    UnixStream::connect(&socket).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                let counts = counts.clone();
+                tokio::spawn(async move {
+                    let (mut unread, mut chunk) = (Vec::new(), [0; 8_192]);
+                    // The first message of a connection has no type.
+                    let mut header = 4;
+                    while let Ok(length @ 1..) = from_client.read(&mut chunk).await {
+                        unread.extend_from_slice(&chunk[..length]);
+                        while let Some(length) = unread.get(header - 4..header) {
+                            let length = header - 4 + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+                            if unread.len() < length {
+                                break;
+                            }
+                            if header == 5 {
+                                counts.count(unread[0]);
+                            }
+                            unread.drain(..length);
+                            header = 5;
+                        }
+                        to_server.write_all(&chunk[..length]).await.unwrap();
+                    }
+                });
+            }
+        });
+        (url, wire)
+    }
+
     /// A connection that may do everything.
     pub(crate) async fn admin(&self) -> Client {
         connect(&self.url("postgres")).await
@@ -127,6 +171,36 @@ impl Database {
             .filter(|line| line.starts_with("execute ") || line.starts_with("statement: "))
             .map(str::to_owned)
             .collect()
+    }
+}
+
+/// What clients have sent to a server, by the messages of its protocol.
+#[derive(Default)]
+pub(crate) struct Wire {
+    prepared: AtomicUsize,
+    round_trips: AtomicUsize,
+}
+
+pub(crate) struct Seen {
+    pub(crate) prepared: usize,
+    pub(crate) round_trips: usize,
+}
+
+impl Wire {
+    fn count(&self, message: u8) {
+        match message {
+            b'P' => self.prepared.fetch_add(1, Ordering::Relaxed),
+            // Sync and Query: after these a client waits for the server to be ready again.
+            b'S' | b'Q' => self.round_trips.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        Seen {
+            prepared: self.prepared.load(Ordering::Relaxed),
+            round_trips: self.round_trips.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -215,6 +289,8 @@ pub(crate) async fn command(arguments: &[&str], stdin: &str) -> Output {
         let mut child = Command::new(env!("CARGO_BIN_EXE_cimd-cache"))
             .args(arguments)
             .env_remove("DATABASE_URL")
+            // Where it keeps its compiled component: among what cargo cleans up.
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

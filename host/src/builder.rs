@@ -1,16 +1,23 @@
 //! How a cache is set up.
 
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::instances::Instances;
+use crate::instances::{self, Instances};
+use crate::near::{self, Near};
 use crate::postgres::{DatabaseUrl, DatabaseUrlError, Limits, Postgres};
+use crate::schema::Schema;
 use crate::sql::Sql;
 
 /// The longest deadline. The rules rely on no statement running for a minute, and the server's own time limit
 /// follows from the deadline.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// For how long the near tier may keep a document: at most as long as a ticket is good.
+const NEAR_TTL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 
 /// Sets up a [`Cache`]; [`Cache::builder`] makes one. Every setting has a default but the database URL, and without
 /// that one the cache answers every call with [`Error::NotConfigured`](crate::Error::NotConfigured).
@@ -18,21 +25,45 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
     database_url: Option<Result<DatabaseUrl, DatabaseUrlError>>,
+    schema: Schema,
     limits: Limits,
     calls_per_instance: u32,
+    near_ttl: Option<Duration>,
+    near_bytes: usize,
+    compiled: Option<PathBuf>,
+}
+
+/// How many connections gets share. One carries tens of thousands of gets a second, and many calls on one are sent and
+/// answered together, so few do best: on 2 cores 1, 2 and 4 are within each other's noise (docs/benchmarks.md), and two
+/// keep the loss of one connection from being felt by all. But behind each works one process of the database, on one of
+/// its cores: more cores here stand for more load, and for a larger database.
+fn read_lanes() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| (cores.get() / 4).clamp(2, 8))
 }
 
 impl Default for Builder {
     fn default() -> Self {
         let limits = Limits {
-            // A second lane only so that the loss of one connection is not felt by all.
-            read_lanes: 2,
-            // Durable commits on one connection wait for each other.
+            read_lanes: read_lanes(),
+            // Durable commits on one connection wait for each other: with 64 callers 4, 8 and 16 connections did 4,300,
+            // 5,000 and 9,100 puts a second (docs/benchmarks.md). But commits of several nodes are written together
+            // too, puts are rare beside gets, and a Postgres has 100 connections for all nodes as it comes.
             write_lanes: 8,
+            // Enough to keep every lane busy; each costs an instance of some 60 KB, and more only wait elsewhere.
             in_flight: 256,
             deadline: Duration::from_secs(2),
+            // Long beside the pauses of a node that is in use, short beside the life of one that was busy once.
+            idle: Duration::from_secs(300),
         };
-        Self { database_url: None, limits, calls_per_instance: u32::MAX }
+        Self {
+            database_url: None,
+            schema: Schema::default(),
+            limits,
+            calls_per_instance: u32::MAX,
+            near_ttl: None,
+            near_bytes: 32 << 20,
+            compiled: None,
+        }
     }
 }
 
@@ -62,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// In which schema of the database the tables are: `cimd_cache` by default. Caches in different schemas have nothing
+    /// in common but the roles.
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = schema;
+        self
+    }
+
     /// How long a call may take in all: waiting for an instance, a connection and the database. 1 millisecond to 30
     /// seconds; 2 seconds by default. [`Cache::with_deadline`] sets another one for some calls.
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -69,16 +107,23 @@ impl Builder {
         self
     }
 
-    /// How many connections gets share, at least 1. A few do best: queries on one connection overlap.
+    /// How many connections gets share, at least 1; by default a quarter of the cores, and 2 to 8. A few do best: queries
+    /// on one connection overlap.
     pub fn read_lanes(mut self, lanes: usize) -> Self {
         self.limits.read_lanes = lanes;
         self
     }
 
-    /// How many connections puts and deletes share, at least 1. On one connection each waits for the commit before it.
+    /// How many connections puts and deletes share, at least 1; 8 by default. On one connection each waits for the commit
+    /// before it.
     pub fn write_lanes(mut self, lanes: usize) -> Self {
         self.limits.write_lanes = lanes;
         self
+    }
+
+    /// How many connections there are for gets, and how many for puts and deletes.
+    pub fn lanes(&self) -> (usize, usize) {
+        (self.limits.read_lanes, self.limits.write_lanes)
     }
 
     /// How many calls may be under way at once, each with an instance of its own: 1 to 10,000, 256 by default. More
@@ -88,10 +133,41 @@ impl Builder {
         self
     }
 
+    /// After how long without a call a connection is closed, at the latest after twice that; it is opened again by the
+    /// next call. At least 1 millisecond; 5 minutes by default.
+    pub fn idle_timeout(mut self, idle: Duration) -> Self {
+        self.limits.idle = idle;
+        self
+    }
+
     /// After how many calls an instance is replaced, at least 1. Unlimited by default; 1 gives every call a sandbox
     /// that no other call has been in, at a fifth of the throughput.
     pub fn calls_per_instance(mut self, calls: u32) -> Self {
         self.calls_per_instance = calls;
+        self
+    }
+
+    /// Turns the near tier on: documents stay in this process's memory, and a get that finds one there asks nobody. What
+    /// another node puts or deletes then stays unseen for up to `ttl`; all else is as without it: an expired document is
+    /// not served, and a put or delete through this cache takes effect at once. 1 millisecond to 10 minutes; off by
+    /// default.
+    pub fn near_ttl(mut self, ttl: Duration) -> Self {
+        self.near_ttl = Some(ttl);
+        self
+    }
+
+    /// The most that the near tier keeps, in bytes: 64 KiB to 1 TiB, 32 MiB by default, which is some 30,000 documents.
+    pub fn near_bytes(mut self, bytes: usize) -> Self {
+        self.near_bytes = bytes;
+        self
+    }
+
+    /// A folder of this user in which the compiled component is kept, so that the next start need not compile it. It is
+    /// machine code that this process will run: the folder is used only if nobody else can write to it, or to one on the
+    /// way to it; otherwise the component is compiled, and the log says why. None by default: for a program that runs for
+    /// long, what it saves is not worth a folder.
+    pub fn compiled_component_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.compiled = Some(folder.into());
         self
     }
 
@@ -103,9 +179,11 @@ impl Builder {
     /// [`BuildError`]: a setting that cannot be used.
     pub fn build(self) -> Result<Cache, BuildError> {
         let sql = self.build_sql()?;
-        let instances = Instances::new(sql.clone(), self.limits.in_flight, self.calls_per_instance)
+        let limits = instances::Limits { most: self.limits.in_flight, calls_each: self.calls_per_instance };
+        let instances = Instances::new(sql.clone(), limits, self.compiled.as_deref())
             .map_err(|error| BuildError::Component(error.into()))?;
-        Ok(Cache::new(sql, instances, self.limits.deadline))
+        let near = self.near_ttl.map(|ttl| Near::new(near::Settings { ttl, bytes: self.near_bytes }));
+        Ok(Cache::new(sql, instances, near, self.limits.deadline))
     }
 
     /// Only the import `sql`, for a program that runs the component under its own wasmtime: see [`crate::sql`].
@@ -119,7 +197,9 @@ impl Builder {
             None => None,
             Some(url) => {
                 let url = url.as_ref().map_err(|error| *error)?;
-                Some(Arc::new(Postgres::new(url, &self.limits).map_err(BuildError::Certificates)?))
+                Some(Arc::new(
+                    Postgres::new(url, &self.schema, &self.limits).map_err(BuildError::Certificates)?,
+                ))
             }
         };
         Ok(Sql::new(postgres, self.limits.deadline))
@@ -132,9 +212,15 @@ impl Builder {
                 (Duration::from_millis(1)..=LONGEST_DEADLINE).contains(&limits.deadline),
                 "the deadline has to be 1 millisecond to 30 seconds",
             ),
+            (limits.idle >= Duration::from_millis(1), "the idle timeout has to be at least 1 millisecond"),
             (limits.read_lanes >= 1, "there has to be at least 1 lane for reads"),
             (limits.write_lanes >= 1, "there has to be at least 1 lane for writes"),
             ((1..=10_000).contains(&limits.in_flight), "1 to 10,000 calls may be in flight"),
+            (
+                self.near_ttl.is_none_or(|ttl| NEAR_TTL.contains(&ttl)),
+                "the near tier's time to live has to be 1 millisecond to 10 minutes",
+            ),
+            ((64 << 10..=1 << 40).contains(&self.near_bytes), "the near tier may keep 64 KiB to 1 TiB"),
             (self.calls_per_instance >= 1, "an instance has to serve at least 1 call"),
         ] {
             if !in_range {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cimd_cache_guest::limits::{METADATA_BYTES, URL_BYTES};
+use futures_util::FutureExt;
 use tokio::time::Instant;
 use wasmtime::Store;
 
@@ -12,7 +13,9 @@ use crate::bindings::exports::cimd::cache::cache as wit;
 use crate::builder::Builder;
 use crate::check::{CheckError, Readiness};
 use crate::error::Error;
-use crate::instances::{Instances, State};
+use crate::instances::{GRACE, Instances, State};
+use crate::near::{Moment, Near};
+use crate::postgres::Postgres;
 use crate::sql::Sql;
 
 /// The most that a ticket has, according to the WIT package.
@@ -28,6 +31,9 @@ const TICKET_BYTES: usize = 64;
 pub struct Cache {
     instances: Arc<Instances>,
     sql: Sql,
+    near: Option<Arc<Near>>,
+    /// The builder's, and this clone's.
+    longest_deadline: Duration,
     deadline: Duration,
 }
 
@@ -60,6 +66,12 @@ pub struct Entry {
 /// It may be kept as text in between, by [`to_string`](ToString::to_string) and `Ticket::from`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket(String);
+
+impl Ticket {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl From<String> for Ticket {
     fn from(text: String) -> Self {
@@ -109,29 +121,67 @@ pub struct Swept {
     pub more: bool,
 }
 
+/// What a cache has done and holds: see [`Cache::stats`]. Totals count from when it was built, over all clones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Statements that were sent: one round trip each.
+    pub statements: u64,
+    /// Statements that were prepared, on the first use by a connection: one round trip each.
+    pub prepared: u64,
+    /// Connections that were opened.
+    pub connections: u64,
+    /// Instances of the component that exist now, in use or kept for the next call.
+    pub instances: usize,
+    /// Calls that have an instance now.
+    pub calls: usize,
+    /// Gets that the near tier answered.
+    pub near_hits: u64,
+    /// What the near tier holds now, in bytes.
+    pub near_bytes: u64,
+}
+
 impl Cache {
     /// Begins to set up a cache.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    pub(crate) fn new(sql: Sql, instances: Instances, deadline: Duration) -> Self {
-        Self { instances: Arc::new(instances), sql, deadline }
+    pub(crate) fn new(sql: Sql, instances: Instances, near: Option<Near>, deadline: Duration) -> Self {
+        let (instances, near) = (Arc::new(instances), near.map(Arc::new));
+        Self { instances, sql, near, longest_deadline: deadline, deadline }
     }
 
-    /// The same cache with another deadline for the calls made through it. Only shortens: a longer one than the
+    /// The same cache with another deadline for the calls made through it. A longer one than the
     /// [builder](Builder::deadline)'s is cut to that, which the server's own time limit was set by.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self { deadline: deadline.min(self.deadline), ..self.clone() }
+        Self { deadline: deadline.min(self.longest_deadline), ..self.clone() }
     }
 
-    /// Looks up the document of a `client_id` URL, byte for byte as it is given. One round trip to the database.
+    /// Looks up the document of a `client_id` URL, byte for byte as it is given. One round trip to the database, or none
+    /// where a [near tier](Builder::near_ttl) has the document.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn get(&self, url: &str) -> Result<Lookup, Error> {
         let url = bounded(url, URL_BYTES);
+        let Some(near) = &self.near else { return self.ask(url).await };
+        if let Some(entry) = near.hit(url, Moment::now()) {
+            return Ok(Lookup::Hit(entry));
+        }
+        // The query that many may wait for is nobody's: it has the longest deadline, and each who waits his own.
+        let query = || {
+            let cache = Self { near: None, deadline: self.longest_deadline, ..self.clone() };
+            let url = url.to_owned();
+            async move { cache.ask(&url).await }.boxed()
+        };
+        let answer = tokio::time::timeout(self.deadline + GRACE, near.ask(url, query)).await;
+        answer.unwrap_or(Err(Error::TimedOut))
+    }
+
+    /// Looks a document up in the database.
+    async fn ask(&self, url: &str) -> Result<Lookup, Error> {
         let lookup =
             self.call(async |guest, store| guest.cimd_cache_cache().call_get(store, url).await).await??;
         Ok(match lookup {
@@ -176,7 +226,7 @@ impl Cache {
         let call = async |guest: &CimdCache, store: &mut Store<State>| {
             guest.cimd_cache_cache().call_put(store, url, metadata, expiry, ticket).await
         };
-        Ok(match self.call(call).await?? {
+        Ok(match self.write(Some(url), self.call(call)).await? {
             wit::Stored::Stored => Stored::Stored,
             wit::Stored::Superseded => Stored::Superseded,
         })
@@ -190,7 +240,8 @@ impl Cache {
     /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn delete(&self, url: &str) -> Result<bool, Error> {
         let url = bounded(url, URL_BYTES);
-        Ok(self.call(async |guest, store| guest.cimd_cache_cache().call_delete(store, url).await).await??)
+        let call = self.call(async |guest, store| guest.cimd_cache_cache().call_delete(store, url).await);
+        self.write(Some(url), call).await
     }
 
     /// Removes all documents, in one write whatever their number. Fetches under way do not bring any back.
@@ -199,7 +250,8 @@ impl Cache {
     ///
     /// [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn delete_all(&self) -> Result<(), Error> {
-        Ok(self.call(async |guest, store| guest.cimd_cache_cache().call_delete_all(store).await).await??)
+        let call = self.call(async |guest, store| guest.cimd_cache_cache().call_delete_all(store).await);
+        self.write(None, call).await
     }
 
     /// Removes at most `limit` rows that no get can return any more, and at most 1,000: call again while there are
@@ -225,6 +277,35 @@ impl Cache {
     /// [`CheckError`], whose text names the next step.
     pub async fn check(&self) -> Result<Readiness, CheckError> {
         crate::check::check(&self.sql, Instant::now() + self.deadline).await
+    }
+
+    /// What the cache has done since it was built, and what it holds now: for an operator's metrics.
+    pub fn stats(&self) -> Stats {
+        let done = self.sql.postgres().map(Postgres::done).unwrap_or_default();
+        let (instances, in_use) = self.instances.count();
+        Stats {
+            statements: done.statements,
+            prepared: done.prepared,
+            connections: done.connections,
+            instances,
+            calls: in_use,
+            near_hits: self.near.as_ref().map_or(0, |near| near.hits()),
+            near_bytes: self.near.as_ref().map_or(0, |near| near.bytes()),
+        }
+    }
+
+    /// A put or delete of a key, or of all, of which the near tier is told how it ended.
+    async fn write<T>(
+        &self,
+        url: Option<&str>,
+        call: impl Future<Output = Result<Result<T, wit::Error>, Error>>,
+    ) -> Result<T, Error> {
+        let writing = self.near.as_ref().map(|near| near.writing(url));
+        let outcome = call.await.and_then(|answer| answer.map_err(Error::from));
+        if let Some(writing) = writing {
+            writing.ended(&outcome);
+        }
+        outcome
     }
 
     async fn call<R>(

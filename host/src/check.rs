@@ -7,11 +7,12 @@ use cimd_cache_guest::error as rules;
 use cimd_cache_guest::sql::SqlError;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::FromSql;
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use crate::migrations;
 use crate::postgres::Failure;
+use crate::schema::Schema;
 use crate::sql::Sql;
 
 /// What a check found on a database that is in order.
@@ -53,7 +54,7 @@ pub enum CheckError {
     #[error("the database named in the URL does not exist: create it, or correct the URL")]
     NoDatabase,
     /// The schema is not there.
-    #[error("the database has no cimd_cache schema: run `cimd-cache migrate` as its owner")]
+    #[error("the database does not have the cache's schema: run `cimd-cache migrate` as its owner")]
     SchemaMissing,
     /// The schema is older than this program needs.
     #[error(
@@ -80,7 +81,7 @@ pub enum CheckError {
     ReadOnly,
     /// The row that says when all was last purged is gone.
     #[error(
-        "the row of cimd_cache.purge is missing: as its owner insert (1, now()), after emptying client_id_metadata"
+        "the row of the table purge is missing: as its owner insert (1, now()), after emptying client_id_metadata"
     )]
     PurgeRow,
     /// A statement may run for a minute or more.
@@ -126,7 +127,7 @@ select current_setting('server_version'),
        has_schema_privilege(n.oid, 'usage'),
        has_table_privilege(h.oid, 'select')
 from (select 1) one
-left join pg_namespace n on n.nspname = 'cimd_cache'
+left join pg_namespace n on n.nspname = $1
 left join pg_class h on h.relnamespace = n.oid and h.relname = 'schema_history'";
 
 const VERSION: &str = "select coalesce(max(version), 0)::bigint from cimd_cache.schema_history";
@@ -149,36 +150,37 @@ const MINUTE: i64 = 60_000;
 /// Asks for everything, and reports the first thing that is not right.
 pub(crate) async fn check(sql: &Sql, deadline: Instant) -> Result<Readiness, CheckError> {
     let postgres = sql.postgres().ok_or(CheckError::NotConfigured)?;
-    postgres.ask(deadline, async |client| look_at(client).await).await?
+    postgres.ask(deadline, async |client| look_at(client, postgres.schema()).await).await?
 }
 
 /// The outer error is the connection's, the inner one is what was found.
-async fn look_at(client: &Client) -> Result<Result<Readiness, CheckError>, Failure> {
-    let server = ask(client, SERVER).await?;
+async fn look_at(client: &Client, schema: &Schema) -> Result<Result<Readiness, CheckError>, Failure> {
+    let server = ask(client, SERVER, &[(&schema.name(), Type::TEXT)]).await?;
+    let ask = async |sql| ask(client, &schema.qualify(sql), &[]).await;
     let role: String = column(&server, 1)?;
     let lacks = |missing| Ok(Err(CheckError::Rights { role: role.clone(), missing }));
     if !column::<bool>(&server, 4)? {
         return Ok(Err(CheckError::SchemaMissing));
     }
     if !column::<bool>(&server, 5)? {
-        return lacks("usage of the schema cimd_cache");
+        return lacks("usage of the schema");
     }
     if !column::<bool>(&server, 6)? {
-        return lacks("select on cimd_cache.schema_history");
+        return lacks("select on schema_history");
     }
-    let version: i64 = column(&ask(client, VERSION).await?, 0)?;
+    let version: i64 = column(&ask(VERSION).await?, 0)?;
     let (found, needed) = (u32::try_from(version).unwrap_or_default(), migrations::latest());
     if found < needed {
         return Ok(Err(CheckError::SchemaOlder { found, needed }));
     }
-    let rights = ask(client, RIGHTS).await?;
+    let rights = ask(RIGHTS).await?;
     if !column::<bool>(&rights, 0)? {
-        return lacks("select, insert, update or delete on cimd_cache.client_id_metadata");
+        return lacks("select, insert, update or delete on client_id_metadata");
     }
     if !column::<bool>(&rights, 1)? {
-        return lacks("select or update (purged_at) on cimd_cache.purge");
+        return lacks("select or update (purged_at) on purge");
     }
-    if !column::<bool>(&ask(client, PURGE).await?, 0)? {
+    if !column::<bool>(&ask(PURGE).await?, 0)? {
         return Ok(Err(CheckError::PurgeRow));
     }
     if column::<bool>(&server, 2)? {
@@ -195,8 +197,11 @@ async fn look_at(client: &Client) -> Result<Result<Readiness, CheckError>, Failu
     }))
 }
 
-async fn ask(client: &Client, sql: &str) -> Result<Row, Failure> {
-    Ok(client.query_one(sql, &[]).await?)
+/// One row, in one round trip: a statement with types need not be prepared first.
+async fn ask(client: &Client, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Row, Failure> {
+    let rows = client.query_typed(sql, parameters).await?;
+    // Each of the statements returns one whatever is there.
+    rows.into_iter().next().ok_or(Failure::TooLarge)
 }
 
 fn column<T: for<'a> FromSql<'a>>(row: &Row, at: usize) -> Result<T, Failure> {

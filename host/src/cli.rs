@@ -1,8 +1,10 @@
 //! The command line: arguments in, one sentence and an exit status out.
 
 mod args;
+mod bench;
 mod calls;
 mod demo;
+mod documents;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -67,8 +69,10 @@ async fn run(arguments: Arguments) -> Result<Outcome, Failed> {
         Command::Sweep(sweep) => calls::sweep(&database, sweep).await,
         Command::Migrate(migrate) => calls::migrate(&database, migrate).await,
         Command::Component(component) => calls::component(component),
-        // The only command with something to clean up: dropped, it stops its Postgres. A signal ends the others as it ends
-        // any program, also while they wait for their input.
+        // It has something to clean up, and sees to it itself.
+        Command::Bench(bench) => bench::run(&database, bench).await,
+        // Dropped, it stops its Postgres. A signal ends the others as it ends any program, also while they wait for their
+        // input.
         Command::Demo => tokio::select! {
             result = demo::run() => result,
             () = interrupted() => Ok(Outcome::Interrupted),

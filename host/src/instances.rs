@@ -4,6 +4,7 @@
 //! a call that returned. Whatever else ends a call (a trap, the deadline, a caller that gave up) leaves a store that
 //! must not be entered again: the lease drops it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use wasmtime::{
 };
 
 use crate::bindings::{CimdCache, CimdCachePre};
+use crate::compiled;
 use crate::error::Error;
 use crate::sql::{self, Sql};
 
@@ -33,34 +35,44 @@ const FIBER_STACK_BYTES: usize = 1 << 20;
 /// How often a guest that is calculating is made to look whether its deadline has passed.
 const TICK: Duration = Duration::from_millis(10);
 
-/// For how many ticks a guest whose time is up may go on without a pause: thousands of times what an answer takes.
-const OVERTIME_TICKS: u32 = 2;
+/// For how many ticks a guest may go on without a pause, and again once its time is up: thousands of times what an
+/// answer takes.
+const TICKS_TO_SPARE: u32 = 2;
 
 /// What a call may take over its deadline: the guest itself ends waiting at the deadline and answers with a typed
-/// error. Only a guest that does not answer is stopped from outside.
-const GRACE: Duration = Duration::from_millis(50);
+/// error.
+pub(crate) const GRACE: Duration = Duration::from_millis(50);
 
 /// What an instance has in its store.
 pub(crate) struct State {
     sql: Sql,
     deadline: Instant,
     limits: StoreLimits,
+    ticks: u32,
     overtime: u32,
 }
 
 impl State {
-    /// What becomes of a guest that is calculating when a tick passes: it lets the executor look at the deadline, which
-    /// stops it if need be. Once its time is up it may go on for a little, because what it is about to say then is a
-    /// typed error: on a busy machine the executor, asked first, would stop it in the middle of that.
-    fn at_tick(&mut self) -> UpdateDeadline {
-        if Instant::now() >= self.deadline && self.overtime < OVERTIME_TICKS {
-            self.overtime += 1;
-            UpdateDeadline::Continue(1)
-        } else {
-            UpdateDeadline::Yield(1)
+    /// What becomes of a guest that finds a tick has passed. The first ticks are for nothing: they passed while it waited
+    /// for the database, and a task that yields for that moves to another thread, which costs more than the call. One
+    /// that goes on calculating lets others have its thread at every further tick, until its time is up. Then too it has
+    /// a few ticks, because what it is about to say is a typed error; after those it is stopped. No timer is needed for
+    /// that: a guest that waits, waits for its import, which ends at the deadline.
+    fn at_tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        if Instant::now() < self.deadline {
+            self.ticks += 1;
+            let calculates = self.ticks > TICKS_TO_SPARE;
+            return Ok(if calculates { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) });
         }
+        self.overtime += 1;
+        if self.overtime > TICKS_TO_SPARE { Err(Overtime.into()) } else { Ok(UpdateDeadline::Continue(1)) }
     }
 }
+
+/// A guest that went on after its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("the guest did not answer by the deadline")]
+struct Overtime;
 
 /// One instance, entered by one call at a time.
 struct Instance {
@@ -69,25 +81,40 @@ struct Instance {
     calls: u32,
 }
 
+/// How many instances there may be, and for how many calls each is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) most: usize,
+    pub(crate) calls_each: u32,
+}
+
 /// All instances, those in use counted and the others kept.
 pub(crate) struct Instances {
     pre: CimdCachePre<State>,
     sql: Sql,
     idle: Mutex<Vec<Instance>>,
     turns: Semaphore,
-    calls_per_instance: u32,
+    limits: Limits,
 }
 
 impl Instances {
     /// Compiles the component: tens of milliseconds of work, so once in a program's life.
-    pub(crate) fn new(sql: Sql, most: usize, calls_per_instance: u32) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&config(u32::try_from(most).unwrap_or(u32::MAX)))?;
+    pub(crate) fn new(sql: Sql, limits: Limits, compiled: Option<&Path>) -> wasmtime::Result<Self> {
+        let mut config = config(u32::try_from(limits.most).unwrap_or(u32::MAX));
+        config.cache(compiled.and_then(compiled::open));
+        let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         sql::add_to_linker(&mut linker, |state: &mut State| state.sql.view_until(state.deadline))?;
         let component = Component::new(&engine, COMPONENT)?;
         let pre = CimdCachePre::new(linker.instantiate_pre(&component)?)?;
         tick(&engine)?;
-        Ok(Self { pre, sql, idle: Mutex::default(), turns: Semaphore::new(most), calls_per_instance })
+        Ok(Self { pre, sql, idle: Mutex::default(), turns: Semaphore::new(limits.most), limits })
+    }
+
+    /// How many instances there are, and how many of them are in use.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let in_use = self.limits.most - self.turns.available_permits();
+        (self.idle.lock().len() + in_use, in_use)
     }
 
     /// Calls the guest with an instance of its own, and is done at `deadline`.
@@ -106,21 +133,10 @@ impl Instances {
             lease.give_back();
             Ok(answer)
         };
-        let answer: Result<wasmtime::Result<R>, _> = tokio::time::timeout_at(deadline + GRACE, answer).await;
-        match answer {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                tracing::error!(
-                    error = format!("{error:#}"),
-                    "the component failed; its instance is discarded"
-                );
-                Err(Error::Storage)
-            }
-            Err(_) => {
-                tracing::error!("the component did not answer by the deadline; its instance is discarded");
-                Err(Error::TimedOut)
-            }
-        }
+        answer.await.map_err(|error: wasmtime::Error| {
+            tracing::error!(error = format!("{error:#}"), "the component failed; its instance is discarded");
+            if error.is::<Overtime>() { Error::TimedOut } else { Error::Storage }
+        })
     }
 
     async fn lease<'a>(
@@ -135,17 +151,19 @@ impl Instances {
         };
         instance.calls += 1;
         let state = instance.store.data_mut();
-        (state.deadline, state.overtime) = (deadline, 0);
+        (state.deadline, state.ticks, state.overtime) = (deadline, 0, 0);
         instance.store.set_epoch_deadline(1);
         Ok(Lease { instance, instances: self, _turn: turn })
     }
 
     async fn instantiate(&self, deadline: Instant) -> wasmtime::Result<Instance> {
         let limits = wasmtime::StoreLimitsBuilder::new().memory_size(MEMORY_BYTES).build();
-        let mut store =
-            Store::new(self.pre.engine(), State { sql: self.sql.clone(), deadline, limits, overtime: 0 });
+        let mut store = Store::new(
+            self.pre.engine(),
+            State { sql: self.sql.clone(), deadline, limits, ticks: 0, overtime: 0 },
+        );
         store.limiter(|state| &mut state.limits);
-        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().at_tick()));
+        store.epoch_deadline_callback(|mut store| store.data_mut().at_tick());
         store.set_epoch_deadline(1);
         let exports = self.pre.instantiate_async(&mut store).await?;
         Ok(Instance { store, exports, calls: 0 })
@@ -161,7 +179,7 @@ struct Lease<'a> {
 
 impl Lease<'_> {
     fn give_back(self) {
-        if self.instance.calls < self.instances.calls_per_instance {
+        if self.instance.calls < self.instances.limits.calls_each {
             self.instances.idle.lock().push(self.instance);
         }
     }

@@ -55,18 +55,25 @@ mod bindings;
 mod builder;
 mod cache;
 mod check;
+mod compiled;
 mod error;
 mod instances;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod migrations;
+mod near;
 mod postgres;
 pub mod private_postgres;
+mod schema;
 pub mod sql;
 
 pub use crate::builder::{BuildError, Builder};
-pub use crate::cache::{Cache, Entry, Expiry, Lookup, Stored, Swept, Ticket};
+pub use crate::cache::{Cache, Entry, Expiry, Lookup, Stats, Stored, Swept, Ticket};
 pub use crate::check::{CheckError, Readiness};
 pub use crate::error::Error;
 pub use crate::postgres::{DatabaseUrl, DatabaseUrlError};
+pub use crate::schema::{Schema, SchemaError};
 pub use cimd_cache_guest::statements;
 
 /// The component: exports `cimd:cache/cache` and `cimd:cache/maintenance`, imports `cimd:cache/sql` and nothing else.

@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
+use refinery::{Migration, Runner};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
 
 use crate::postgres::{Connector, DatabaseUrl, DatabaseUrlError, Failure};
+use crate::schema::Schema;
 
 mod embedded {
     refinery::embed_migrations!("../migrations");
@@ -18,6 +20,7 @@ mod embedded {
 /// `cimd_cache_owner` and `cimd_cache_app`.
 pub const ROLES: &str = include_str!("../../migrations/roles.sql");
 
+/// Where it is recorded what has been applied.
 const HISTORY: &str = "cimd_cache.schema_history";
 
 /// What stands for this schema among a database's advisory locks: "cimd" in ASCII.
@@ -71,37 +74,40 @@ pub fn latest() -> u32 {
     versions.max().and_then(|version| u32::try_from(version).ok()).unwrap_or_default()
 }
 
-/// Applies the migrations that are missing. Several nodes may do so at once. It needs a connection of its own to the
-/// server, not one through a pooler in transaction mode.
+/// Applies the migrations that are missing, in a schema that is created if need be. Several nodes may do so at once. It
+/// needs a connection of its own to the server, not one through a pooler in transaction mode.
 ///
 /// # Errors
 ///
 /// [`MigrateError`].
-pub async fn migrate(database_url: &str) -> Result<Migrated, MigrateError> {
+pub async fn migrate(database_url: &str, schema: &Schema) -> Result<Migrated, MigrateError> {
     let url: DatabaseUrl = database_url.parse()?;
     let connector = Connector::new(&url).map_err(MigrateError::Certificates)?;
     // The owner's own time limit is for other work; a migration may wait for a lock and take as long as it must.
     let connected = connector.connect("set statement_timeout = 0", CONNECT_WITHIN).await;
     let (mut client, connection) = connected.map_err(|failure| MigrateError::Connection(failure.into()))?;
     let connection = tokio::spawn(connection);
-    let result = locked(&mut client).await;
+    let result = locked(&mut client, schema).await;
     drop(client);
     // The lock is the session's, and is free only when the server has seen its end.
     let _ = connection.await;
     result
 }
 
-async fn locked(client: &mut tokio_postgres::Client) -> Result<Migrated, MigrateError> {
+async fn locked(client: &mut tokio_postgres::Client, schema: &Schema) -> Result<Migrated, MigrateError> {
     let sql = |error: tokio_postgres::Error| failed(error.into());
     client.execute("select pg_advisory_lock($1)", &[&LOCK]).await.map_err(sql)?;
     if !ask::<bool>(client, "select exists (select from pg_roles where rolname = 'cimd_cache_app')").await? {
         return Err(MigrateError::RolesMissing);
     }
-    if !ask::<bool>(client, "select exists (select from pg_namespace where nspname = 'cimd_cache')").await? {
-        client.batch_execute("create schema cimd_cache").await.map_err(sql)?;
+    let name = schema.name();
+    if !ask::<bool>(client, &format!("select exists (select from pg_namespace where nspname = '{name}')"))
+        .await?
+    {
+        client.batch_execute(&format!("create schema \"{name}\"")).await.map_err(sql)?;
     }
-    let mut runner = embedded::migrations::runner();
-    runner.set_migration_table_name(HISTORY);
+    let mut runner = runner(schema);
+    runner.set_migration_table_name(schema.qualify(HISTORY));
     // A database that a later version has migrated is in order.
     let report = runner.set_abort_missing(false).run_async(client).await.map_err(|error| {
         let server = std::error::Error::source(error.kind()).and_then(|source| source.downcast_ref());
@@ -114,8 +120,19 @@ async fn locked(client: &mut tokio_postgres::Client) -> Result<Migrated, Migrate
         }
     })?;
     let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
-    let version: i32 = ask(client, "select max(version) from cimd_cache.schema_history").await?;
+    let version = schema.qualify("select max(version) from cimd_cache.schema_history");
+    let version: i32 = ask(client, &version).await?;
     Ok(Migrated { applied, version: version.unsigned_abs() })
+}
+
+/// The migrations, written for a schema.
+fn runner(schema: &Schema) -> Runner {
+    let embedded = embedded::migrations::runner();
+    let migrations = embedded.get_migrations().iter().map(|migration| {
+        let sql = migration.sql().unwrap_or_default();
+        Migration::unapplied(&migration.to_string(), &schema.qualify(sql))
+    });
+    Runner::new(&migrations.collect::<Result<Vec<_>, _>>().expect("the names are those that were embedded"))
 }
 
 /// The one value that a query returns.

@@ -3,7 +3,7 @@
 mod connect;
 mod lane;
 mod url;
-mod values;
+pub(crate) mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use self::lane::Lane;
+use self::lane::{Destination, Done, Lane};
 use crate::bindings::cimd::cache::sql::{Error, Row, Value};
+use crate::schema::Schema;
 
 pub(crate) use self::connect::Connector;
 pub use self::url::{DatabaseUrl, DatabaseUrlError};
@@ -31,10 +32,21 @@ pub(crate) struct Limits {
     pub(crate) write_lanes: usize,
     pub(crate) in_flight: usize,
     pub(crate) deadline: Duration,
+    pub(crate) idle: Duration,
+}
+
+/// Who keeps the statements in flight within their number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Admitted {
+    /// Whoever calls: of the calls that have an instance each sends one statement at a time.
+    Already,
+    /// The database itself, for callers of which it knows nothing.
+    Here,
 }
 
 /// A database, by the lanes that lead to it.
 pub(crate) struct Postgres {
+    destination: Arc<Destination>,
     reads: Vec<Arc<Lane>>,
     writes: Vec<Arc<Lane>>,
     maintenance: Vec<Arc<Lane>>,
@@ -43,11 +55,16 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// Prepares the lanes. None connects before it is needed.
-    pub(crate) fn new(url: &DatabaseUrl, limits: &Limits) -> Result<Self> {
-        let connector = Arc::new(Connector::new(url)?);
-        let settings: Arc<str> = settings(limits.deadline).into();
+    pub(crate) fn new(url: &DatabaseUrl, schema: &Schema, limits: &Limits) -> Result<Self> {
+        let destination = Arc::new(Destination {
+            connector: Connector::new(url)?,
+            settings: settings(limits.deadline),
+            schema: schema.clone(),
+            patience: limits.deadline,
+            idle: limits.idle,
+        });
         let lanes = |count| {
-            let lane = || Arc::new(Lane::new(connector.clone(), settings.clone(), limits.deadline));
+            let lane = || Arc::new(Lane::new(destination.clone()));
             std::iter::repeat_with(lane).take(count).collect()
         };
         Ok(Self {
@@ -55,6 +72,21 @@ impl Postgres {
             writes: lanes(limits.write_lanes),
             maintenance: lanes(1),
             in_flight: Semaphore::new(limits.in_flight),
+            destination,
+        })
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.destination.schema
+    }
+
+    /// What has been done over all lanes so far.
+    pub(crate) fn done(&self) -> Done {
+        let lanes = [&self.reads, &self.writes, &self.maintenance].into_iter().flatten();
+        lanes.map(|lane| lane.done()).fold(Done::default(), |all, lane| Done {
+            connections: all.connections + lane.connections,
+            prepared: all.prepared + lane.prepared,
+            statements: all.statements + lane.statements,
         })
     }
 
@@ -64,6 +96,7 @@ impl Postgres {
         sql: &str,
         parameters: &[Value],
         deadline: Instant,
+        admitted: Admitted,
     ) -> Result<Vec<Row>, Error> {
         let Some(index) = statements::ALL.iter().position(|statement| statement.sql == sql) else {
             tracing::error!("a statement that is not on the list was refused");
@@ -71,7 +104,7 @@ impl Postgres {
         };
         let statement = statements::ALL[index];
         let result = match values::check_parameters(statement, parameters) {
-            Ok(()) => self.run(index, parameters, deadline).await,
+            Ok(()) => self.run(index, parameters, deadline, admitted).await,
             Err(failure) => Err(failure),
         };
         result.map_err(|failure| {
@@ -80,11 +113,22 @@ impl Postgres {
         })
     }
 
-    async fn run(&self, index: usize, parameters: &[Value], deadline: Instant) -> Result<Vec<Row>, Failure> {
+    async fn run(
+        &self,
+        index: usize,
+        parameters: &[Value],
+        deadline: Instant,
+        admitted: Admitted,
+    ) -> Result<Vec<Row>, Failure> {
         let purpose = statements::ALL[index].purpose;
         // Nothing is sent before this: waiting too long for a turn or a connection is `unavailable`.
-        let turn = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Failure::Unavailable) };
+        let _turn = match admitted {
+            Admitted::Already => None,
+            Admitted::Here => {
+                let turn = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
+                Some(turn.map_err(|_| Failure::Unavailable)?.map_err(|_| Failure::Unavailable)?)
+            }
+        };
         let lane = self.lane(purpose);
         let _entered = lane.enter();
         for tried in 1.. {

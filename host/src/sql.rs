@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use wasmtime::component::{HasData, Linker};
 
 use crate::bindings::cimd::cache::sql::{self as wit, Error, Row, Value};
-use crate::postgres::Postgres;
+use crate::postgres::{Admitted, Postgres};
 
 /// The database that the component is lent, or the fact that there is none. Cheap to clone; all clones share the
 /// same connections.
@@ -80,8 +80,12 @@ pub struct SqlView<'a> {
 impl wit::Host for SqlView<'_> {
     async fn query(&mut self, statement: String, parameters: Vec<Value>) -> Result<Vec<Row>, Error> {
         let postgres = self.sql.postgres().ok_or(Error::NotConfigured)?;
-        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + self.sql.deadline);
-        postgres.query(&statement, &parameters, deadline).await
+        // A call of the cache's own brings its deadline along, and was let in by the pool of instances.
+        let (deadline, admitted) = match self.deadline {
+            Some(deadline) => (deadline, Admitted::Already),
+            None => (Instant::now() + self.sql.deadline, Admitted::Here),
+        };
+        postgres.query(&statement, &parameters, deadline, admitted).await
     }
 }
 

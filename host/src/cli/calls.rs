@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cimd_cache::statements::{self, Purpose, Type};
 use cimd_cache::{COMPONENT, Cache, CheckError, Error, Lookup, Stored, migrations};
@@ -126,7 +126,7 @@ pub(super) async fn migrate(database: &Database, arguments: Migrate) -> Result<O
         return Ok(Outcome::Done);
     }
     let url = database.database_url.as_deref().ok_or(CheckError::NotConfigured)?;
-    let migrated = migrations::migrate(url).await?;
+    let migrated = migrations::migrate(url, &database.schema).await?;
     let version = migrated.version;
     say(&if migrated.applied.is_empty() {
         format!("nothing to do: the schema is at version {version}")
@@ -179,11 +179,22 @@ fn statement_list() -> Value {
 }
 
 fn build(database: &Database) -> Result<Cache, Failed> {
-    let mut builder = Cache::builder();
+    // One call at a time needs no more.
+    let mut builder = Cache::builder().schema(database.schema.clone()).max_in_flight(1);
     if let Some(url) = &database.database_url {
         builder = builder.database_url(url);
     }
+    if let Some(folder) = cache_folder() {
+        builder = builder.compiled_component_folder(folder);
+    }
     Ok(builder.build()?)
+}
+
+/// Where this user's programs keep what they can make again (XDG Base Directory Specification).
+fn cache_folder() -> Option<PathBuf> {
+    let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let folder = xdg.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    Some(folder.join("cimd-cache"))
 }
 
 /// A cache whose schema is not too old. All else that may be wrong is left to the call itself, which also refuses

@@ -5,22 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use cimd_cache::private_postgres::PrivatePostgres;
-use cimd_cache::{Cache, Error, Expiry, Lookup, Stored, Ticket, migrations};
+use cimd_cache::{Cache, Error, Expiry, Lookup, Schema, Stored, Ticket, migrations};
 use serde_json::Value;
 use tokio_postgres::NoTls;
 
+use super::documents::DOCUMENTS;
 use super::{DATABASE, Failed, Outcome, print};
-
-/// Published client metadata documents.
-const DOCUMENTS: [&str; 7] = [
-    include_str!("../../../tests/documents/cabildo.json"),
-    include_str!("../../../tests/documents/claude-code.json"),
-    include_str!("../../../tests/documents/flushes.json"),
-    include_str!("../../../tests/documents/goose.json"),
-    include_str!("../../../tests/documents/machine-client.json"),
-    include_str!("../../../tests/documents/mcp-spec-example.json"),
-    include_str!("../../../tests/documents/vscode.json"),
-];
 
 const HOUR: Expiry = Expiry::After(Duration::from_secs(3_600));
 
@@ -72,7 +62,8 @@ impl Demo {
             tokio_postgres::connect(&postgres.url("postgres", "postgres"), NoTls).await?;
         tokio::spawn(connection);
         owner.batch_execute(migrations::ROLES).await?;
-        let migrated = migrations::migrate(&postgres.url("cimd_cache_owner", "postgres")).await?;
+        let migrated =
+            migrations::migrate(&postgres.url("cimd_cache_owner", "postgres"), &Schema::default()).await?;
         ensure!(migrated.applied.len() as u32 == migrated.version, "not every migration was applied");
         line(format!("the roles and the schema are made (version {})", migrated.version), since)?;
 

@@ -10,8 +10,8 @@
 //! the next attempt waits, each time longer, with jitter: nodes that lost their database together do not return to it
 //! together.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cimd_cache_guest::statements;
@@ -26,6 +26,7 @@ use tokio_postgres::{Client, Statement as Prepared};
 use super::connect::Connector;
 use super::{Failure, values};
 use crate::bindings::cimd::cache::sql::{Row, Value};
+use crate::schema::Schema;
 
 /// The longest pause between two attempts to connect. Short, so that the cache is back within a second of the
 /// database; the pauses before it double from [`FIRST_PAUSE`].
@@ -36,14 +37,43 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 /// callers that wait for it, so this may exceed their deadlines.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// Where lanes lead, and how their connections are kept.
+pub(super) struct Destination {
+    pub(super) connector: Connector,
+    /// SQL that every connection begins with.
+    pub(super) settings: String,
+    pub(super) schema: Schema,
+    /// The longest deadline of a call: a connection that leaves everything unanswered for so long is given up.
+    pub(super) patience: Duration,
+    /// For how long a connection is kept that nobody uses.
+    pub(super) idle: Duration,
+}
+
 /// One connection, replaced when it fails.
 pub(super) struct Lane {
-    connector: Arc<Connector>,
-    settings: Arc<str>,
-    /// The longest deadline of a call: a connection that leaves everything unanswered for so long is given up.
-    patience: Duration,
+    destination: Arc<Destination>,
     slot: Mutex<Slot>,
     calls: AtomicUsize,
+    counts: Arc<Counts>,
+}
+
+/// What a lane has done so far. Counted for each lane, because a number that all calls change slows all of them.
+#[derive(Debug, Default)]
+struct Counts {
+    connections: AtomicU64,
+    prepared: AtomicU64,
+    statements: AtomicU64,
+}
+
+/// What lanes have done so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    /// Connections that were opened.
+    pub(crate) connections: u64,
+    /// Statements that were prepared, each in a round trip.
+    pub(crate) prepared: u64,
+    /// Statements that were sent, each in a round trip.
+    pub(crate) statements: u64,
 }
 
 enum Slot {
@@ -58,9 +88,18 @@ enum Slot {
 type Attempt = Shared<BoxFuture<'static, Result<Arc<Session>, Failure>>>;
 
 impl Lane {
-    pub(super) fn new(connector: Arc<Connector>, settings: Arc<str>, patience: Duration) -> Self {
+    pub(super) fn new(destination: Arc<Destination>) -> Self {
         let slot = Mutex::new(Slot::Idle { failures: 0 });
-        Self { connector, settings, patience, slot, calls: AtomicUsize::new(0) }
+        Self { destination, slot, calls: AtomicUsize::new(0), counts: Arc::default() }
+    }
+
+    pub(super) fn done(&self) -> Done {
+        let Counts { connections, prepared, statements } = &*self.counts;
+        Done {
+            connections: connections.load(Ordering::Relaxed),
+            prepared: prepared.load(Ordering::Relaxed),
+            statements: statements.load(Ordering::Relaxed),
+        }
     }
 
     /// How many calls are on this lane.
@@ -106,10 +145,15 @@ impl Lane {
             if failures > 0 {
                 tokio::time::sleep(pause(failures)).await;
             }
-            let Lane { connector, settings, .. } = &*attempt.lane;
+            let Destination { connector, settings, .. } = &*attempt.lane.destination;
             let connected = connector.connect(settings, CONNECT_WITHIN).await;
-            attempt.outcome = connected
-                .map(|(client, connection)| Arc::new(Session::new(client, tokio::spawn(connection))));
+            attempt.outcome = connected.map(|(client, connection)| {
+                let session = Session::new(&attempt.lane, client, tokio::spawn(connection));
+                Arc::new(session)
+            });
+            if let Ok(session) = &attempt.outcome {
+                tokio::spawn(close_when_idle(Arc::downgrade(&attempt.lane), Arc::downgrade(session)));
+            }
             attempt.outcome.clone()
         });
         let attempt = task.map(|joined| joined.unwrap_or(Err(Failure::Unavailable))).boxed().shared();
@@ -122,7 +166,8 @@ impl Lane {
     /// hangs.
     pub(super) fn retire_after(&self, failure: &Failure, session: &Arc<Session>) {
         // One call's time being up says nothing about the connection that many share; long silence does.
-        let silent = || session.silent_for() >= self.patience.mul_f64(0.9);
+        let patience = self.destination.patience;
+        let silent = || session.silent_for() >= patience.mul_f64(0.9);
         if !(failure.ends_connection() || matches!(failure, Failure::TimedOut) && silent()) {
             return;
         }
@@ -131,12 +176,33 @@ impl Lane {
             tracing::warn!("a database connection is given up");
             *slot = Slot::Idle { failures: 1 };
             // Not the session itself, which ends the connection by itself with the last call on it.
-            let (connection, patience) = (session.connection.abort_handle(), self.patience);
+            let connection = session.connection.abort_handle();
             tokio::spawn(async move {
                 tokio::time::sleep(patience).await;
                 connection.abort();
             });
         }
+    }
+}
+
+/// Gives a connection up once no call has used it for the lane's idle time, or up to twice that: a node that was busy
+/// for a moment does not keep the server's processes for ever.
+async fn close_when_idle(lane: Weak<Lane>, session: Weak<Session>) {
+    let mut seen = None;
+    while let Some(idle) = lane.upgrade().map(|lane| lane.destination.idle) {
+        tokio::time::sleep(idle).await;
+        let (Some(lane), Some(session)) = (lane.upgrade(), session.upgrade()) else { return };
+        let statements = lane.counts.statements.load(Ordering::Relaxed);
+        if seen.replace(statements) != Some(statements) || lane.calls() > 0 {
+            continue;
+        }
+        let mut slot = lane.slot.lock();
+        if matches!(&*slot, Slot::Open(current) if Arc::ptr_eq(current, &session)) {
+            tracing::debug!("an idle database connection is closed");
+            // A call that has just taken it keeps it open until it has its answer.
+            *slot = Slot::Idle { failures: 0 };
+        }
+        return;
     }
 }
 
@@ -153,6 +219,7 @@ impl Drop for Attempting {
         *self.lane.slot.lock() = match &self.outcome {
             Ok(session) => {
                 tracing::debug!("connected to the database");
+                self.lane.counts.connections.fetch_add(1, Ordering::Relaxed);
                 Slot::Open(session.clone())
             }
             Err(error) => {
@@ -174,14 +241,28 @@ fn pause(failures: u32) -> Duration {
 pub(super) struct Session {
     client: Client,
     connection: JoinHandle<()>,
+    destination: Arc<Destination>,
+    counts: Arc<Counts>,
     prepared: [OnceCell<Prepared>; statements::ALL.len()],
-    /// Since when something has been sent and nothing answered.
-    unanswered_since: Mutex<Option<Instant>>,
+    opened: Instant,
+    /// Since when something has been sent and nothing answered, in nanoseconds after it was opened; or [`ANSWERED`].
+    unanswered_since: AtomicU64,
 }
 
+/// Nothing is waited for.
+const ANSWERED: u64 = u64::MAX;
+
 impl Session {
-    fn new(client: Client, connection: JoinHandle<()>) -> Self {
-        Self { client, connection, prepared: Default::default(), unanswered_since: Mutex::new(None) }
+    fn new(lane: &Lane, client: Client, connection: JoinHandle<()>) -> Self {
+        Self {
+            client,
+            connection,
+            destination: lane.destination.clone(),
+            counts: lane.counts.clone(),
+            prepared: Default::default(),
+            opened: Instant::now(),
+            unanswered_since: AtomicU64::new(ANSWERED),
+        }
     }
 
     fn is_closed(&self) -> bool {
@@ -195,7 +276,10 @@ impl Session {
 
     /// For how long nothing that was sent has been answered.
     fn silent_for(&self) -> Duration {
-        self.unanswered_since.lock().map_or(Duration::ZERO, |since| since.elapsed())
+        match self.unanswered_since.load(Ordering::Relaxed) {
+            ANSWERED => Duration::ZERO,
+            since => self.opened.elapsed().saturating_sub(Duration::from_nanos(since)),
+        }
     }
 
     /// Waits for an answer of the connection until `deadline`.
@@ -204,9 +288,13 @@ impl Session {
         deadline: Instant,
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        self.unanswered_since.lock().get_or_insert_with(Instant::now);
+        if self.unanswered_since.load(Ordering::Relaxed) == ANSWERED {
+            // Where two calls are first at once, it does not matter which of them is written down.
+            let since = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(ANSWERED);
+            self.unanswered_since.store(since, Ordering::Relaxed);
+        }
         let answer = tokio::time::timeout_at(deadline, answer).await.map_err(|_| Failure::TimedOut)?;
-        *self.unanswered_since.lock() = None;
+        self.unanswered_since.store(ANSWERED, Ordering::Relaxed);
         answer
     }
 
@@ -220,10 +308,12 @@ impl Session {
         let statement = statements::ALL[index];
         let answer = async {
             let prepare = async || {
-                let types = values::parameter_types(statement);
-                self.client.prepare_typed(statement.sql, &types).await
+                self.counts.prepared.fetch_add(1, Ordering::Relaxed);
+                let sql = self.destination.schema.qualify(statement.sql);
+                self.client.prepare_typed(&sql, &values::parameter_types(statement)).await
             };
             let prepared = self.prepared[index].get_or_try_init(prepare).await?;
+            self.counts.statements.fetch_add(1, Ordering::Relaxed);
             let rows = self.client.query_raw(prepared, parameters.iter().map(values::Parameter)).await?;
             values::collect(statement, rows).await
         };

@@ -63,6 +63,22 @@ pub enum DatabaseUrlError {
     Host,
 }
 
+impl DatabaseUrl {
+    /// Opens a connection of the caller's own, by the same rules as the cache's; it ends when the client is dropped. For
+    /// the command's benchmark, which measures other ways to use the same database.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection.
+    #[doc(hidden)]
+    pub async fn connect(&self) -> anyhow::Result<tokio_postgres::Client> {
+        let connector = super::Connector::new(self)?;
+        let (client, connection) = connector.connect("", Duration::from_secs(10)).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
 /// Two hours, what tokio-postgres takes where the URL says nothing. A connection that a firewall has forgotten would
 /// be found out only then.
 const UNSET_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);

@@ -20,7 +20,7 @@ const RESULT_BYTES: usize = 64 * 1024;
 const VALUE_BYTES: usize = 16;
 
 /// The Postgres types that a statement is prepared with.
-pub(super) fn parameter_types(statement: &Statement) -> Vec<PgType> {
+pub(crate) fn parameter_types(statement: &Statement) -> Vec<PgType> {
     let pg_type = |of: &Type| match of {
         Type::Boolean => PgType::BOOL,
         Type::Int64 => PgType::INT8,
@@ -30,7 +30,7 @@ pub(super) fn parameter_types(statement: &Statement) -> Vec<PgType> {
 }
 
 /// Whether parameters are of the number, types and size that the statement may be sent with.
-pub(super) fn check_parameters(statement: &Statement, parameters: &[Value]) -> Result<(), Failure> {
+pub(crate) fn check_parameters(statement: &Statement, parameters: &[Value]) -> Result<(), Failure> {
     let fits = |(value, expected): (&Value, &Type)| {
         matches!(
             (value, expected),
@@ -62,7 +62,7 @@ fn size(value: &Value) -> usize {
 
 /// A parameter whose type has been checked.
 #[derive(Debug)]
-pub(super) struct Parameter<'a>(pub(super) &'a Value);
+pub(crate) struct Parameter<'a>(pub(crate) &'a Value);
 
 impl ToSql for Parameter<'_> {
     fn to_sql(
@@ -102,7 +102,7 @@ pub(super) async fn collect(statement: &Statement, rows: RowStream) -> Result<Ve
     Ok(result)
 }
 
-fn read(statement: &Statement, row: &Row) -> Result<Values, tokio_postgres::Error> {
+pub(crate) fn read(statement: &Statement, row: &Row) -> Result<Values, tokio_postgres::Error> {
     let column = |(at, of): (usize, &Type)| {
         Ok(match of {
             Type::Boolean => row.try_get::<_, Option<bool>>(at)?.map(Value::Boolean),

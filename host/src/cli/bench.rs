@@ -1,0 +1,247 @@
+//! A benchmark for those who have to size a deployment, and for those who change the cache.
+//!
+//! Everything runs in one process against one table: the cache, and what would be used in its place. Contenders take
+//! turns, several times, each time in another order, so that a noisy machine is noisy for all of them; what is reported
+//! are medians over the turns, and medians of the ratios of turns that were close to each other.
+
+mod arena;
+mod contenders;
+mod footprint;
+mod load;
+mod population;
+mod report;
+mod sweeping;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cimd_cache::{Builder, Cache, Schema};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use self::arena::Arena;
+use self::contenders::{Native, Redis};
+use self::load::Measured;
+pub(super) use self::load::Workload;
+use self::population::Population;
+use self::report::{Section, Series};
+use super::args::{Bench, Database, Rival};
+use super::{DATABASE, Failed, Outcome, interrupted, print};
+
+/// How many connections the pool of native code has.
+const POOL: usize = 16;
+
+pub(super) async fn run(database: &Database, arguments: Bench) -> Result<Outcome, Failed> {
+    if database.schema != Schema::default() {
+        return Err(Failed::wrong_use("the benchmark makes a schema of its own: leave out --schema"));
+    }
+    let failed = |error: anyhow::Error| Failed { status: DATABASE, text: format!("{error:#}") };
+    let file = arguments.json.clone();
+    let arena = Arena::open(database).await.map_err(failed)?;
+    let outcome = tokio::select! {
+        measured = measure(&arena, &arguments) => measured.map(Some),
+        () = interrupted() => Ok(None),
+    };
+    // Also after a failure; which of the two is said first matters less than that it is cleaned up.
+    let cleared = arena.clear().await;
+    let results = outcome.map_err(failed)?;
+    cleared.map_err(failed)?;
+    let Some(results) = results else { return Ok(Outcome::Interrupted) };
+    if let Some(file) = file {
+        let written = std::fs::write(&file, format!("{results:#}\n"));
+        written.map_err(|error| {
+            Failed::wrong_use(format!("cannot write {}: {}", file.display(), error.kind()))
+        })?;
+    }
+    Ok(Outcome::Done)
+}
+
+async fn measure(arena: &Arena, arguments: &Bench) -> Result<Value> {
+    let say = |text: String| print(text).map_err(|failed| anyhow::anyhow!(failed.text));
+    let machine = format!(
+        "{} cores, {}, {} rows",
+        std::thread::available_parallelism().map_or(0, usize::from),
+        arena.server().await?,
+        arguments.rows
+    );
+    say(format!("{machine}; {} turns of {:?} each\n", arguments.rounds, arguments.seconds))?;
+    let population = Arc::new(Population { live: arguments.rows, expired: arguments.expired });
+    let progress = bar("filling the table");
+    population.fill(&arena.admin, &arena.schema, &progress).await?;
+    progress.finish_and_clear();
+
+    let contenders = enter(arena, arguments, &population).await?;
+    let memory: Vec<_> = contenders.iter().map(|(contender, added)| (contender.name(), *added)).collect();
+    let contenders: Vec<_> = contenders.into_iter().map(|(contender, _)| contender).collect();
+    let progress = bar("measuring");
+    let turns =
+        arguments.workload.len() * arguments.callers.len() * usize::from(arguments.rounds) * contenders.len();
+    progress.set_length(turns as u64);
+    let mut sections = Vec::new();
+    for &workload in &arguments.workload {
+        for &callers in &arguments.callers {
+            let section =
+                compare(&contenders, &population, workload, callers.into(), arguments, &progress).await?;
+            progress.suspend(|| say(section.table()))?;
+            sections.push(section.json());
+        }
+    }
+    progress.finish_and_clear();
+    for contender in &contenders {
+        contender.clear(&population).await?;
+    }
+    drop(contenders);
+
+    let footprint = footprint::run(arena, &population).await?;
+    say(footprint.table())?;
+    let mib = |bytes: Option<f64>| {
+        bytes.map_or("unknown here".to_owned(), |bytes| format!("{:.1} MiB", bytes / 1_048_576.0))
+    };
+    for (name, added) in &memory {
+        say(format!("memory with {name:<34}  {}\n", mib(*added)))?;
+    }
+    let mut swept = Value::Null;
+    if population.expired > 0 {
+        let progress = bar("sweeping");
+        let result =
+            sweeping::run(&cache(arena, arguments).build()?, &population, arguments.seconds, &progress)
+                .await?;
+        progress.finish_and_clear();
+        say(result.table())?;
+        swept = result.json();
+    }
+    Ok(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "machine": machine,
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds.as_secs_f64(),
+        "comparisons": sections,
+        "footprint": footprint.json(),
+        "memory_bytes": memory.into_iter().map(|(name, added)| (name.to_owned(), json!(added))).collect::<serde_json::Map<_, _>>(),
+        "sweep": swept,
+    }))
+}
+
+fn bar(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len}, {eta} left");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+    ProgressBar::new(1).with_style(style).with_message(what)
+}
+
+/// The turns of all contenders with one workload.
+async fn compare(
+    contenders: &[Entrant],
+    population: &Arc<Population>,
+    workload: Workload,
+    callers: usize,
+    arguments: &Bench,
+    progress: &ProgressBar,
+) -> Result<Section> {
+    let series = |entrant: &Entrant| Series { name: entrant.name(), rounds: Vec::new() };
+    let mut entries: Vec<_> = contenders.iter().map(series).collect();
+    for round in 0..usize::from(arguments.rounds) {
+        for at in 0..contenders.len() {
+            let turn = (at + round) % contenders.len();
+            let measured = contenders[turn].run(population, workload, callers, arguments.seconds).await;
+            let measured = measured.with_context(|| format!("{} failed", contenders[turn].name()))?;
+            entries[turn].rounds.push(measured);
+            progress.inc(1);
+        }
+    }
+    Ok(Section { workload, callers, entries })
+}
+
+/// Somebody who takes part.
+enum Entrant {
+    Cache(&'static str, Cache),
+    Native(&'static str, Native),
+    Redis(Redis),
+}
+
+impl Entrant {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Cache(name, _) | Self::Native(name, _) => name,
+            Self::Redis(_) => "Redis",
+        }
+    }
+
+    async fn run(
+        &self,
+        population: &Arc<Population>,
+        workload: Workload,
+        callers: usize,
+        time: Duration,
+    ) -> Result<Measured> {
+        match self {
+            Self::Cache(_, cache) => load::run(cache, population, workload, callers, time).await,
+            Self::Native(_, native) => load::run(native, population, workload, callers, time).await,
+            Self::Redis(redis) => load::run(redis, population, workload, callers, time).await,
+        }
+    }
+
+    async fn clear(&self, population: &Population) -> Result<()> {
+        match self {
+            Self::Redis(redis) => redis.clear(population).await,
+            Self::Cache(..) | Self::Native(..) => Ok(()),
+        }
+    }
+}
+
+/// Sets everybody up, the cache first, and says how much memory each took with the most callers.
+async fn enter(
+    arena: &Arena,
+    arguments: &Bench,
+    population: &Arc<Population>,
+) -> Result<Vec<(Entrant, Option<f64>)>> {
+    let most = arguments.callers.iter().copied().max().unwrap_or(1).into();
+    let lanes = cache(arena, arguments).lanes();
+    let native = || Native::pipelined(&arena.parsed, &arena.schema, lanes.0, lanes.1);
+    // The load itself takes memory the first time.
+    let mut entrants = vec![];
+    Entrant::Native("", native().await?).run(population, Workload::Get, most, arguments.seconds).await?;
+    let mut before = footprint::resident();
+    let mut add = async |entrant: Entrant| {
+        entrant.run(population, Workload::Get, most, arguments.seconds).await?;
+        let now = footprint::resident();
+        entrants.push((entrant, now.zip(before).map(|(now, before)| now - before)));
+        before = now;
+        Ok::<_, anyhow::Error>(())
+    };
+    add(Entrant::Cache("cache", cache(arena, arguments).build()?)).await?;
+    for rival in &arguments.against {
+        add(match rival {
+            Rival::Pipelined => Entrant::Native("native, pipelined", native().await?),
+            Rival::Pool => {
+                Entrant::Native("native, pool of 16", Native::pool(&arena.parsed, &arena.schema, POOL).await?)
+            }
+            Rival::Fresh => Entrant::Cache(
+                "cache, an instance for each call",
+                cache(arena, arguments).calls_per_instance(1).build()?,
+            ),
+            Rival::Near => Entrant::Cache(
+                "cache, near tier",
+                cache(arena, arguments).near_ttl(arguments.near_ttl).build()?,
+            ),
+        })
+        .await?;
+    }
+    if let Some(url) = &arguments.redis {
+        let redis = Redis::connect(url, arena.schema.name()).await?;
+        redis.fill(population).await?;
+        add(Entrant::Redis(redis)).await?;
+    }
+    Ok(entrants)
+}
+
+fn cache(arena: &Arena, arguments: &Bench) -> Builder {
+    let mut builder = arena.builder();
+    if let Some(lanes) = arguments.read_lanes {
+        builder = builder.read_lanes(lanes);
+    }
+    if let Some(lanes) = arguments.write_lanes {
+        builder = builder.write_lanes(lanes);
+    }
+    builder
+}

@@ -1,0 +1,80 @@
+//! Where a benchmark runs: a Postgres of its own, or a schema of its own in a database that was named.
+
+use anyhow::{Context, Result};
+use cimd_cache::private_postgres::PrivatePostgres;
+use cimd_cache::{Builder, Cache, DatabaseUrl, Schema, migrations};
+use tokio_postgres::Client;
+
+use super::contenders::DEADLINE;
+use crate::cli::args::Database;
+
+/// A database with an empty cache in it, which [`Arena::clear`] leaves as it was.
+pub(super) struct Arena {
+    pub(super) url: String,
+    pub(super) parsed: DatabaseUrl,
+    pub(super) schema: Schema,
+    pub(super) admin: Client,
+    private: Option<PrivatePostgres>,
+}
+
+impl Arena {
+    pub(super) async fn open(database: &Database) -> Result<Self> {
+        let Some(url) = &database.database_url else { return Self::private().await };
+        let parsed: DatabaseUrl = url.parse()?;
+        let admin = parsed.connect().await.context("the database cannot be reached")?;
+        let schema: Schema = format!("cimd_cache_bench_{:08x}", fastrand::u32(..)).parse()?;
+        let arena = Self { url: url.clone(), parsed, schema, admin, private: None };
+        arena.set_up().await
+    }
+
+    async fn private() -> Result<Self> {
+        let private = tokio::task::spawn_blocking(PrivatePostgres::start).await??;
+        let url = private.url("postgres", "postgres");
+        let parsed: DatabaseUrl = url.parse()?;
+        let admin = parsed.connect().await.context("the private Postgres cannot be reached")?;
+        admin.batch_execute(migrations::ROLES).await?;
+        Self { url, parsed, schema: Schema::default(), admin, private: Some(private) }.set_up().await
+    }
+
+    async fn set_up(self) -> Result<Self> {
+        // Filling and vacuuming a large table takes as long as it takes.
+        self.admin.batch_execute("set statement_timeout = 0").await?;
+        match migrations::migrate(&self.url, &self.schema).await {
+            Ok(_) => Ok(self),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                self.clear().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what the benchmark has made.
+    pub(super) async fn clear(self) -> Result<()> {
+        match self.private {
+            Some(private) => private.stop(),
+            None => {
+                let drop = format!("drop schema if exists \"{}\" cascade", self.schema.name());
+                let removed = self.admin.batch_execute(&drop).await;
+                removed.with_context(|| format!("the schema {} could not be dropped", self.schema.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to set up a cache on it.
+    pub(super) fn builder(&self) -> Builder {
+        Cache::builder().database_url(&self.url).schema(self.schema.clone()).deadline(DEADLINE)
+    }
+
+    /// What runs there, for the report.
+    pub(super) async fn server(&self) -> Result<String> {
+        let row = self
+            .admin
+            .query_one("select current_setting('server_version'), inet_server_addr() is null", &[])
+            .await?;
+        let (version, local): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+        let whose = if self.private.is_some() { "a private one" } else { "the given one" };
+        Ok(format!("Postgres {version}, {whose}, over {}", if local { "a Unix socket" } else { "TCP" }))
+    }
+}

@@ -1,0 +1,161 @@
+//! What a cache occupies, what a get costs on the wire, and how soon a new process answers.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::arena::Arena;
+use super::population::Population;
+use super::report::median;
+
+/// How many calls are in flight, and how many more wait for a turn.
+const IN_FLIGHT: usize = 256;
+const WAITING: usize = 1_000;
+
+/// How many gets are counted on the wire.
+const COUNTED: u64 = 1_000;
+
+/// How often the command is started.
+const STARTS: usize = 20;
+
+pub(super) struct Footprint {
+    trips_per_get: f64,
+    prepared: u64,
+    /// Bytes, where the system tells.
+    per_instance: Option<f64>,
+    per_waiting: Option<f64>,
+    start_ms: f64,
+}
+
+pub(super) async fn run(arena: &Arena, population: &Population) -> Result<Footprint> {
+    let (trips_per_get, prepared) = round_trips(arena, population).await?;
+    let (per_instance, per_waiting) = memory(arena, population).await?;
+    Ok(Footprint {
+        trips_per_get,
+        prepared,
+        per_instance,
+        per_waiting,
+        start_ms: start(arena, population).await?,
+    })
+}
+
+/// How many statements a get sends once its connections are warm, and how many were prepared until then.
+async fn round_trips(arena: &Arena, population: &Population) -> Result<(f64, u64)> {
+    let cache = arena.builder().read_lanes(1).build()?;
+    cache.get(&population.url(0)).await?;
+    let before = cache.stats();
+    for _ in 0..COUNTED {
+        cache.get(&population.any().0).await?;
+    }
+    let after = cache.stats();
+    let trips = after.statements + after.prepared - before.statements - before.prepared;
+    Ok((trips as f64 / COUNTED as f64, after.prepared))
+}
+
+/// What one more instance occupies, and what one more caller that waits for its turn does. A lock on the table holds all
+/// calls where they are while the memory is looked at.
+async fn memory(arena: &Arena, population: &Population) -> Result<(Option<f64>, Option<f64>)> {
+    let cache = arena.builder().max_in_flight(IN_FLIGHT).build()?;
+    cache.get(&population.url(0)).await?;
+    let empty = resident();
+    let lock =
+        arena.schema.qualify("begin; lock table cimd_cache.client_id_metadata in access exclusive mode");
+    arena.admin.batch_execute(&lock).await?;
+    let held = async {
+        let mut calls = tokio::task::JoinSet::new();
+        let mut add = |count: usize| {
+            for _ in 0..count {
+                let (cache, (url, _)) = (cache.clone(), population.any());
+                calls.spawn(async move { cache.get(&url).await });
+            }
+        };
+        add(IN_FLIGHT);
+        wait_until(|| cache.stats().calls == IN_FLIGHT).await?;
+        let busy = resident();
+        add(WAITING);
+        // They have nothing to do but to be polled once and wait: a turn of the executor later they all do.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let waiting = resident();
+        ensure!(cache.stats().instances == IN_FLIGHT, "callers that wait have instances");
+        Ok((calls, busy, waiting))
+    };
+    let held = held.await;
+    arena.admin.batch_execute("rollback").await?;
+    let (mut calls, busy, waiting) = held?;
+    while let Some(call) = calls.join_next().await {
+        call??;
+    }
+    let each = |from: Option<f64>, to: Option<f64>, count| Some((to? - from?) / count as f64);
+    Ok((each(empty, busy, IN_FLIGHT - 1), each(busy, waiting, WAITING)))
+}
+
+async fn wait_until(reached: impl Fn() -> bool) -> Result<()> {
+    let begin = Instant::now();
+    while !reached() {
+        ensure!(begin.elapsed() < Duration::from_secs(10), "the calls did not all begin");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Those that have an instance now have sent their statement a moment later.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    Ok(())
+}
+
+/// The memory of this process that is not swapped out, in bytes.
+pub(super) fn resident() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?
+        .trim()
+        .strip_suffix(" kB")?
+        .parse()
+        .ok()?;
+    Some(kib * 1024.0)
+}
+
+/// From the start of `cimd-cache get` until it has answered and ended. The first start, which may compile the component,
+/// is not counted.
+async fn start(arena: &Arena, population: &Population) -> Result<f64> {
+    let program = std::env::current_exe()?;
+    let mut times = Vec::new();
+    for _ in 0..=STARTS {
+        let mut command = Command::new(&program);
+        command.args(["--schema", arena.schema.name(), "get", &population.url(0)]);
+        command.env("DATABASE_URL", &arena.url).stdout(Stdio::null());
+        let begin = Instant::now();
+        let status = tokio::task::spawn_blocking(move || command.status()).await?;
+        times.push(begin.elapsed().as_secs_f64() * 1e3);
+        ensure!(status.context("the command cannot be started")?.success(), "the command did not answer");
+    }
+    Ok(median(times[1..].iter().copied()))
+}
+
+impl Footprint {
+    pub(super) fn table(&self) -> String {
+        let kib = |bytes: Option<f64>| {
+            bytes.map_or("unknown here".to_owned(), |bytes| format!("{:.1} KiB", bytes / 1024.0))
+        };
+        format!(
+            "\nround trips per get                   {:.3} ({} statement prepared on its connection before)\n\
+             memory of one more instance in use    {}\n\
+             memory of one more caller that waits  {}\n\
+             `cimd-cache get`, start to end        {:.1} ms\n",
+            self.trips_per_get,
+            self.prepared,
+            kib(self.per_instance),
+            kib(self.per_waiting),
+            self.start_ms,
+        )
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "round_trips_per_get": self.trips_per_get,
+            "bytes_per_instance": self.per_instance,
+            "bytes_per_waiting_caller": self.per_waiting,
+            "command_start_to_end_ms": self.start_ms,
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! The benchmark: that it measures what it says, and leaves nothing behind. How fast anything is decides no test.
+
+use serde_json::Value;
+
+use crate::support::{Database, command, json_of, one};
+
+const QUICK: [&str; 11] =
+    ["bench", "--rows", "20", "--rounds", "1", "--seconds", "0.02", "--callers", "1,3", "--expired", "5"];
+
+async fn results(arguments: &[&str]) -> (Value, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("results.json");
+    let all: Vec<_> =
+        arguments.iter().chain(&QUICK).copied().chain(["--json", file.to_str().unwrap()]).collect();
+    let output = command(&all, "").await;
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    (json_of(&std::fs::read_to_string(&file).unwrap()), out)
+}
+
+#[tokio::test]
+async fn every_contender_has_its_calls_answered_and_a_get_is_one_round_trip() {
+    let (results, table) = results(&[]).await;
+    let comparisons = results["comparisons"].as_array().unwrap();
+    assert_eq!(comparisons.len(), 3 * 2);
+    for comparison in comparisons {
+        let contenders = comparison["contenders"].as_array().unwrap();
+        assert_eq!(contenders.len(), 5);
+        for contender in contenders {
+            assert!(contender["calls"].as_u64().unwrap() > 0, "{contender}");
+            assert!(table.contains(contender["name"].as_str().unwrap()));
+        }
+    }
+    assert_eq!(results["footprint"]["round_trips_per_get"], 1.0);
+    assert_eq!(results["sweep"]["removed"], 5);
+}
+
+#[tokio::test]
+async fn on_a_given_database_it_leaves_everything_as_it_was() {
+    let database = Database::new().await;
+    let admin = database.admin().await;
+    let schemas =
+        "select string_agg(nspname, ' ' order by nspname) from pg_namespace where nspname !~ '^pg_'";
+    let before: String = one(&admin, schemas, &[]).await;
+    let url = database.url("cimd_cache_owner");
+    results(&["--database-url", &url]).await;
+    assert_eq!(one::<String>(&admin, schemas, &[]).await, before);
+
+    // It cleans up after a failure too: here Redis is not there.
+    let redis = ["--database-url", &url, "--redis", "redis://127.0.0.1:1"];
+    let output = command(&[&QUICK[..], &redis].concat(), "").await;
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr)
+            .lines()
+            .last()
+            .map(|line| line.starts_with("error: Redis cannot be reached")),
+        Some(true)
+    );
+    assert_eq!(one::<String>(&admin, schemas, &[]).await, before);
+}
