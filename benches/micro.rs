@@ -4,6 +4,7 @@
 //!     cargo bench -p cimd-cache --features internals
 
 #![allow(missing_docs, reason = "criterion's macros write functions without any")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 
 use std::hint::black_box;
 

@@ -34,7 +34,7 @@ pub struct Builder {
 }
 
 /// How many connections gets share. One carries tens of thousands of gets a second, and many calls on one are sent and
-/// answered together, so few do best: on 2 cores 1, 2 and 4 are within each other's noise (docs/benchmarks.md), and two
+/// answered together, so few do best: on 2 cores 1, 2, 4 and 8 did 98, 102, 85 and 74 thousand (docs/benchmarks.md), and two
 /// keep the loss of one connection from being felt by all. But behind each works one process of the database, on one of
 /// its cores: more cores here stand for more load, and for a larger database.
 fn read_lanes() -> usize {
@@ -45,8 +45,8 @@ impl Default for Builder {
     fn default() -> Self {
         let limits = Limits {
             read_lanes: read_lanes(),
-            // Durable commits on one connection wait for each other: with 64 callers 4, 8 and 16 connections did 4,300,
-            // 5,000 and 9,100 puts a second (docs/benchmarks.md). But commits of several nodes are written together
+            // Durable commits on one connection wait for each other: with 64 callers 4, 8 and 16 connections did 14,100,
+            // 20,300 and 26,300 puts a second (docs/benchmarks.md). But commits of several nodes are written together
             // too, puts are rare beside gets, and a Postgres has 100 connections for all nodes as it comes.
             write_lanes: 8,
             // Enough to keep every lane busy; each costs an instance of some 60 KB, and more only wait elsewhere.
