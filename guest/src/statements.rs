@@ -163,6 +163,9 @@ returning true",
 
 /// A row for each removed one, at most as many as the parameter says. The outer conditions are those of the inner
 /// select once more: they are decided again on a row that was refreshed while the delete waited for it.
+///
+/// In the order of the index, which makes the planner use it: by itself it reads the table from its beginning, hoping
+/// to meet a thousand soon, and with the last of them reads all of it.
 pub const SWEEP_EXPIRED: Statement = Statement {
     name: "sweep-expired",
     purpose: Purpose::Maintenance,
@@ -171,6 +174,7 @@ delete from cimd_cache.client_id_metadata
 where url in (
     select url from cimd_cache.client_id_metadata
     where expires_at < now() and fetched_at < now() - interval '660 seconds'
+    order by expires_at
     limit $1::bigint
   )
   and expires_at < now() and fetched_at < now() - interval '660 seconds'
@@ -190,6 +194,7 @@ where url in (
     select url from cimd_cache.client_id_metadata
     where after_purge < (select purged_at from cimd_cache.purge where id = 1)
       and fetched_at < now() - interval '660 seconds'
+    order by after_purge
     limit $1::bigint
   )
   and after_purge < (select purged_at from cimd_cache.purge where id = 1)
