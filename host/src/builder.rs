@@ -33,12 +33,12 @@ pub struct Builder {
     compiled: Option<PathBuf>,
 }
 
-/// How many connections gets share. One carries tens of thousands of gets a second, and many calls on one are sent and
-/// answered together, so few do best: on 2 cores 1, 2, 4 and 8 did 98, 102, 85 and 74 thousand (docs/benchmarks.md), and two
-/// keep the loss of one connection from being felt by all. But behind each works one process of the database, on one of
-/// its cores: more cores here stand for more load, and for a larger database.
+/// How many connections gets share. Calls on one are sent and answered together, which wants few; behind each works one
+/// process of the database on one of its cores, and while one answers a group nobody else is served by it, which wants
+/// several. On 2 cores 4 did most, with the shortest tail (docs/benchmarks.md). More cores here stand for more load, and for
+/// a larger database.
 fn read_lanes() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| (cores.get() / 4).clamp(2, 8))
+    std::thread::available_parallelism().map_or(4, |cores| (cores.get() / 2).clamp(4, 8))
 }
 
 impl Default for Builder {
@@ -107,8 +107,8 @@ impl Builder {
         self
     }
 
-    /// How many connections gets share, at least 1; by default a quarter of the cores, and 2 to 8. A few do best: queries
-    /// on one connection overlap.
+    /// How many connections gets share, at least 1; by default half as many as there are cores, and 4 to 8. A few do
+    /// best: queries on one connection are sent and answered together.
     pub fn read_lanes(mut self, lanes: usize) -> Self {
         self.limits.read_lanes = lanes;
         self

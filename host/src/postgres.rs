@@ -1,6 +1,7 @@
 //! The import `sql` on Postgres: which statements pass, over which lane, and what is tried again.
 
 mod connect;
+mod gather;
 mod lane;
 mod url;
 pub(crate) mod values;

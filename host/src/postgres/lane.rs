@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_postgres::{Client, Statement as Prepared};
 
 use super::connect::Connector;
+use super::gather::gathering;
 use super::{Failure, values};
 use crate::bindings::cimd::cache::sql::{Row, Value};
 use crate::schema::Schema;
@@ -53,7 +54,8 @@ pub(super) struct Destination {
 pub(super) struct Lane {
     destination: Arc<Destination>,
     slot: Mutex<Slot>,
-    calls: AtomicUsize,
+    /// How many calls are on it now.
+    calls: Arc<AtomicUsize>,
     counts: Arc<Counts>,
 }
 
@@ -90,7 +92,7 @@ type Attempt = Shared<BoxFuture<'static, Result<Arc<Session>, Failure>>>;
 impl Lane {
     pub(super) fn new(destination: Arc<Destination>) -> Self {
         let slot = Mutex::new(Slot::Idle { failures: 0 });
-        Self { destination, slot, calls: AtomicUsize::new(0), counts: Arc::default() }
+        Self { destination, slot, calls: Arc::default(), counts: Arc::default() }
     }
 
     pub(super) fn done(&self) -> Done {
@@ -148,8 +150,8 @@ impl Lane {
             let Destination { connector, settings, .. } = &*attempt.lane.destination;
             let connected = connector.connect(settings, CONNECT_WITHIN).await;
             attempt.outcome = connected.map(|(client, connection)| {
-                let session = Session::new(&attempt.lane, client, tokio::spawn(connection));
-                Arc::new(session)
+                let connection = tokio::spawn(gathering(connection, attempt.lane.calls.clone()));
+                Arc::new(Session::new(&attempt.lane, client, connection))
             });
             if let Ok(session) = &attempt.outcome {
                 tokio::spawn(close_when_idle(Arc::downgrade(&attempt.lane), Arc::downgrade(session)));

@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio_postgres::Config;
@@ -65,16 +67,17 @@ pub enum DatabaseUrlError {
 
 impl DatabaseUrl {
     /// Opens a connection of the caller's own, by the same rules as the cache's; it ends when the client is dropped. For
-    /// the command's benchmark, which measures other ways to use the same database.
+    /// the command's benchmark, which measures other ways to use the same database. `calls` is how many calls are under
+    /// way on it, which the caller counts.
     ///
     /// # Errors
     ///
     /// When there is no connection.
     #[doc(hidden)]
-    pub async fn connect(&self) -> anyhow::Result<tokio_postgres::Client> {
+    pub async fn connect(&self, calls: Arc<AtomicUsize>) -> anyhow::Result<tokio_postgres::Client> {
         let connector = super::Connector::new(self)?;
         let (client, connection) = connector.connect("", Duration::from_secs(10)).await?;
-        tokio::spawn(connection);
+        tokio::spawn(super::gather::gathering(connection, calls));
         Ok(client)
     }
 }

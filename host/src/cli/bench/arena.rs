@@ -1,5 +1,7 @@
 //! Where a benchmark runs: a Postgres of its own, or a schema of its own in a database that was named.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use cimd_cache::private_postgres::PrivatePostgres;
 use cimd_cache::{Builder, Cache, DatabaseUrl, Schema, migrations};
@@ -21,7 +23,7 @@ impl Arena {
     pub(super) async fn open(database: &Database) -> Result<Self> {
         let Some(url) = &database.database_url else { return Self::private().await };
         let parsed: DatabaseUrl = url.parse()?;
-        let admin = parsed.connect().await.context("the database cannot be reached")?;
+        let admin = parsed.connect(Arc::default()).await.context("the database cannot be reached")?;
         let schema: Schema = format!("cimd_cache_bench_{:08x}", fastrand::u32(..)).parse()?;
         let arena = Self { url: url.clone(), parsed, schema, admin, private: None };
         arena.set_up().await
@@ -31,7 +33,7 @@ impl Arena {
         let private = tokio::task::spawn_blocking(PrivatePostgres::start).await??;
         let url = private.url("postgres", "postgres");
         let parsed: DatabaseUrl = url.parse()?;
-        let admin = parsed.connect().await.context("the private Postgres cannot be reached")?;
+        let admin = parsed.connect(Arc::default()).await.context("the private Postgres cannot be reached")?;
         admin.batch_execute(migrations::ROLES).await?;
         Self { url, parsed, schema: Schema::default(), admin, private: Some(private) }.set_up().await
     }

@@ -74,7 +74,7 @@ struct Connection {
     client: Client,
     get: Prepared,
     put: Prepared,
-    calls: AtomicUsize,
+    calls: Arc<AtomicUsize>,
 }
 
 impl Native {
@@ -131,13 +131,14 @@ impl Native {
 async fn connect(url: &DatabaseUrl, schema: &Schema, count: usize) -> Result<Vec<Connection>> {
     let mut connections = Vec::new();
     for _ in 0..count {
-        let client = url.connect().await?;
+        let calls = Arc::<AtomicUsize>::default();
+        let client = url.connect(calls.clone()).await?;
         let prepare = async |statement: &Statement| {
             let types: Vec<_> = statement.parameters.iter().map(pg_type).collect();
             client.prepare_typed(&schema.qualify(statement.sql), &types).await
         };
         let (get, put) = (prepare(&GET).await?, prepare(&PUT).await?);
-        connections.push(Connection { client, get, put, calls: AtomicUsize::new(0) });
+        connections.push(Connection { client, get, put, calls });
     }
     Ok(connections)
 }
