@@ -45,8 +45,8 @@ impl Default for Builder {
     fn default() -> Self {
         let limits = Limits {
             read_lanes: read_lanes(),
-            // Durable commits on one connection wait for each other: with 64 callers 4, 8 and 16 connections did 14,100,
-            // 20,300 and 26,300 puts a second (docs/benchmarks.md). But commits of several nodes are written together
+            // Durable commits on one connection wait for each other: with 64 callers 4, 8 and 16 connections did 14,500,
+            // 18,200 and 22,300 puts a second (docs/benchmarks.md). But commits of several nodes are written together
             // too, puts are rare beside gets, and a Postgres has 100 connections for all nodes as it comes.
             write_lanes: 8,
             // Enough to keep every lane busy; each costs an instance of some 60 KB, and more only wait elsewhere.
