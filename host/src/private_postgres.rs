@@ -5,9 +5,12 @@
 //! by [`PrivatePostgres::stop`], a drop, a crash or `kill -9`, the keeper stops the server and removes the folder. The
 //! keeper runs in a process group of its own, so that Ctrl-C in a terminal reaches the owner alone.
 //!
+//! Until then each line in the pipe is an order to start the server again once it has ended: that is for tests of what
+//! happens when one fails.
+//!
 //! Postgres refuses to run as root; as root, the server runs as the user `postgres`, else as `nobody`.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,24 +20,45 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-/// Initialises and starts the server, waits for the pipe to close, and cleans up.
+/// Prepares and starts the server, starts it again when told to, and cleans up when the pipe closes.
 ///
 /// SIGQUIT is Postgres' immediate shutdown: nothing of what it would write is wanted. `$1` is the folder with the
-/// binaries, `$2` the private one; further arguments go to the server.
+/// binaries, `$2` the private one, `$3` the socket folder of a server to become a standby of, or empty; further arguments
+/// go to the server.
 const KEEPER: &str = r#"
-bin=$1; dir=$2; shift 2
+bin=$1; dir=$2; primary=$3; shift 3
 cd "$dir" || exit 1
-"$bin/initdb" -D data -U postgres -A trust -E UTF8 --locale=C >initdb.log 2>&1 || { touch failed; read -r _; rm -rf "$dir"; exit 1; }
-"$bin/postgres" -D data -k "$dir" -c listen_addresses= "$@" >postgres.log 2>&1 &
-server=$!
-read -r _
-kill -QUIT $server
+if [ -n "$primary" ]; then
+    "$bin/pg_basebackup" -D data -R -X stream -c fast -d "host=$primary user=postgres application_name=standby"
+else
+    "$bin/initdb" -D data -U postgres -A trust -E UTF8 --locale=C
+fi >initdb.log 2>&1 || { touch failed; read -r _; rm -rf "$dir"; exit 1; }
+while
+    "$bin/postgres" -D data -k "$dir" -c listen_addresses= "$@" >>postgres.log 2>&1 &
+    server=$!
+    read -r _
+do
+    wait $server
+done
+# One that is stopped would not notice the other.
+kill -QUIT $server; kill -CONT $server
 wait $server
 cd /; rm -rf "$dir"
 "#;
 
 /// How long the server may take to start on a slow machine.
 const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// How a server is set up, if not as usual.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup<'a> {
+    /// Further arguments of `postgres`, such as `-c fsync=off`.
+    pub arguments: &'a [&'a str],
+    /// The folder in which its own is made, which the user it runs as has to be able to enter.
+    pub parent: Option<&'a Path>,
+    /// The server that it is a streaming standby of, under the application name `standby`.
+    pub standby_of: Option<&'a PrivatePostgres>,
+}
 
 /// A running server. Stops and disappears when dropped.
 #[derive(Debug)]
@@ -60,10 +84,20 @@ impl PrivatePostgres {
     ///
     /// As [`start`](Self::start).
     pub fn start_with(arguments: &[&str]) -> Result<Self> {
+        Self::set_up(Setup { arguments, ..Setup::default() })
+    }
+
+    /// As [`start`](Self::start), set up otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn set_up(setup: Setup<'_>) -> Result<Self> {
         let binaries = find_binaries()?;
         let user = other_user()?;
         // As root the default folder may be one that only root can enter; and a socket's path has to be short.
-        let parent = if user.is_some() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
+        let usual = if user.is_some() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
+        let parent = setup.parent.map_or(usual, Path::to_owned);
         let folder = tempfile::Builder::new().prefix("cimd-cache-").tempdir_in(&parent);
         let folder = folder.with_context(|| format!("cannot make a folder in {}", parent.display()))?;
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700))?;
@@ -73,7 +107,8 @@ impl PrivatePostgres {
             .args(["-c", KEEPER, "cimd-cache-postgres"])
             .arg(&binaries)
             .arg(folder.path())
-            .args(arguments)
+            .arg(setup.standby_of.map_or(Path::new(""), |primary| primary.folder.path()))
+            .args(setup.arguments)
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -100,6 +135,37 @@ impl PrivatePostgres {
         self.folder.path().join(".s.PGSQL.5432")
     }
 
+    /// The folder that all of it is in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The server's main process; each of its connections is a child of it.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn process(&self) -> Result<u32> {
+        let text = std::fs::read_to_string(self.pid_file()).context("the private Postgres does not run")?;
+        text.lines().next().and_then(|line| line.parse().ok()).context("its pid file is not whole")
+    }
+
+    /// Starts the server again, with what it has stored, once it has ended. Blocks until it takes connections.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub fn start_again(&mut self) -> Result<()> {
+        // The one that a crash left would be taken for that of the new process.
+        let _ = std::fs::remove_file(self.pid_file());
+        self.keeper.stdin.as_mut().context("the keeper is gone")?.write_all(b"\n")?;
+        self.wait_until_ready()
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.folder.path().join("data/postmaster.pid")
+    }
+
     /// What the server has logged so far.
     ///
     /// # Errors
@@ -116,8 +182,7 @@ impl PrivatePostgres {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         let started = Instant::now();
-        let pid_file = self.folder.path().join("data/postmaster.pid");
-        while !is_ready(&pid_file) {
+        while !is_ready(&self.pid_file()) {
             let failed = self.folder.path().join("failed").exists() || self.keeper.try_wait()?.is_some();
             if failed || started.elapsed() > START_WITHIN {
                 bail!("the private Postgres did not start: {}", self.last_words());
@@ -146,10 +211,11 @@ impl Drop for PrivatePostgres {
     }
 }
 
-/// Whether the server takes connections: the eighth line of its pid file says so, which `pg_ctl` goes by too.
+/// Whether the server takes connections, if only to read as a standby: the eighth line of its pid file says so, which
+/// `pg_ctl` goes by too.
 fn is_ready(pid_file: &Path) -> bool {
     let text = std::fs::read_to_string(pid_file).unwrap_or_default();
-    text.lines().nth(7).is_some_and(|status| status.trim() == "ready")
+    text.lines().nth(7).is_some_and(|status| ["ready", "standby"].contains(&status.trim()))
 }
 
 /// The folder with `initdb` and `postgres`.
