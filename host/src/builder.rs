@@ -127,7 +127,8 @@ impl Builder {
     }
 
     /// How many calls may be under way at once, each with an instance of its own: 1 to 10,000, 256 by default. More
-    /// wait, and fail with [`Error::Unavailable`](crate::Error::Unavailable) at their deadline.
+    /// wait. One that cannot have its turn by its deadline, going by how long the others lately took, fails at once, with
+    /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.limits.in_flight = calls;
         self

@@ -135,6 +135,10 @@ pub struct Stats {
     pub instances: usize,
     /// Calls that have an instance now.
     pub calls: usize,
+    /// Instances that were discarded, because the component failed or a caller gave up half-way.
+    pub discarded: u64,
+    /// Calls that found too many others under way, and got `unavailable`.
+    pub shed: u64,
     /// Gets that the near tier answered.
     pub near_hits: u64,
     /// What the near tier holds now, in bytes.
@@ -282,13 +286,15 @@ impl Cache {
     /// What the cache has done since it was built, and what it holds now: for an operator's metrics.
     pub fn stats(&self) -> Stats {
         let done = self.sql.postgres().map(Postgres::done).unwrap_or_default();
-        let (instances, in_use) = self.instances.count();
+        let instances = self.instances.count();
         Stats {
             statements: done.statements,
             prepared: done.prepared,
             connections: done.connections,
-            instances,
-            calls: in_use,
+            instances: instances.existing,
+            calls: instances.in_use,
+            discarded: instances.discarded,
+            shed: instances.shed,
             near_hits: self.near.as_ref().map_or(0, |near| near.hits()),
             near_bytes: self.near.as_ref().map_or(0, |near| near.bytes()),
         }

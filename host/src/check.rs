@@ -99,7 +99,7 @@ impl From<Failure> for CheckError {
         tracing::warn!(error = %failure, "the check failed");
         match &failure {
             Failure::TimedOut => Self::TimedOut,
-            failure if failure.is_read_only() => Self::ReadOnly,
+            Failure::ReadOnly => Self::ReadOnly,
             Failure::Database(error) => match failure.code() {
                 Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
                     Self::Login

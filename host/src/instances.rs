@@ -5,10 +5,10 @@
 //! must not be entered again: the lease drops it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{
@@ -19,6 +19,8 @@ use crate::bindings::{CimdCache, CimdCachePre};
 use crate::compiled;
 use crate::error::Error;
 use crate::sql::{self, Sql};
+use crate::throttle::Throttle;
+use crate::turns::{Turn, Turns};
 
 /// The component, as built from the guest.
 pub(crate) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cimd-cache.component.wasm"));
@@ -88,13 +90,26 @@ pub(crate) struct Limits {
     pub(crate) calls_each: u32,
 }
 
+/// How many there are and were.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Count {
+    pub(crate) existing: usize,
+    pub(crate) in_use: usize,
+    /// Because a call on them did not return.
+    pub(crate) discarded: u64,
+    /// Calls that got none.
+    pub(crate) shed: u64,
+}
+
 /// All instances, those in use counted and the others kept.
 pub(crate) struct Instances {
     pre: CimdCachePre<State>,
     sql: Sql,
     idle: Mutex<Vec<Instance>>,
-    turns: Semaphore,
+    turns: Turns,
     limits: Limits,
+    discarded: AtomicU64,
+    told: Throttle,
 }
 
 impl Instances {
@@ -108,13 +123,26 @@ impl Instances {
         let component = Component::new(&engine, COMPONENT)?;
         let pre = CimdCachePre::new(linker.instantiate_pre(&component)?)?;
         tick(&engine)?;
-        Ok(Self { pre, sql, idle: Mutex::default(), turns: Semaphore::new(limits.most), limits })
+        Ok(Self {
+            pre,
+            sql,
+            idle: Mutex::default(),
+            turns: Turns::new(limits.most),
+            limits,
+            discarded: AtomicU64::new(0),
+            told: Throttle::new(),
+        })
     }
 
-    /// How many instances there are, and how many of them are in use.
-    pub(crate) fn count(&self) -> (usize, usize) {
-        let in_use = self.limits.most - self.turns.available_permits();
-        (self.idle.lock().len() + in_use, in_use)
+    /// What there is and was.
+    pub(crate) fn count(&self) -> Count {
+        let in_use = self.turns.taken();
+        Count {
+            existing: self.idle.lock().len() + in_use,
+            in_use,
+            discarded: self.discarded.load(Ordering::Relaxed),
+            shed: self.turns.shed(),
+        }
     }
 
     /// Calls the guest with an instance of its own, and is done at `deadline`.
@@ -125,25 +153,25 @@ impl Instances {
         deadline: Instant,
         call: impl AsyncFnOnce(&CimdCache, &mut Store<State>) -> wasmtime::Result<R>,
     ) -> Result<R, Error> {
-        let turn = tokio::time::timeout_at(deadline, self.turns.acquire()).await;
-        let Ok(Ok(turn)) = turn else { return Err(Error::Unavailable) };
+        let turn = self.turns.take(deadline).await.ok_or(Error::Unavailable)?;
         let answer = async {
             let mut lease = self.lease(turn, deadline).await?;
-            let answer = call(&lease.instance.exports, &mut lease.instance.store).await?;
+            let instance = lease.instance();
+            let answer =
+                call(&instance.exports, &mut instance.store).await.inspect_err(|_| lease.failed = true)?;
             lease.give_back();
             Ok(answer)
         };
         answer.await.map_err(|error: wasmtime::Error| {
-            tracing::error!(error = format!("{error:#}"), "the component failed; its instance is discarded");
+            if let Some(held_back) = self.told.pass() {
+                let error = format!("{error:#}");
+                tracing::error!(error, held_back, "the component failed; its instance is discarded");
+            }
             if error.is::<Overtime>() { Error::TimedOut } else { Error::Storage }
         })
     }
 
-    async fn lease<'a>(
-        &'a self,
-        turn: SemaphorePermit<'a>,
-        deadline: Instant,
-    ) -> wasmtime::Result<Lease<'a>> {
+    async fn lease<'a>(&'a self, turn: Turn<'a>, deadline: Instant) -> wasmtime::Result<Lease<'a>> {
         let idle = self.idle.lock().pop();
         let mut instance = match idle {
             Some(instance) => instance,
@@ -153,7 +181,7 @@ impl Instances {
         let state = instance.store.data_mut();
         (state.deadline, state.ticks, state.overtime) = (deadline, 0, 0);
         instance.store.set_epoch_deadline(1);
-        Ok(Lease { instance, instances: self, _turn: turn })
+        Ok(Lease { instance: Some(instance), failed: false, instances: self, _turn: turn })
     }
 
     async fn instantiate(&self, deadline: Instant) -> wasmtime::Result<Instance> {
@@ -172,15 +200,33 @@ impl Instances {
 
 /// An instance for the length of a call. Dropped without [`Lease::give_back`] it takes the instance along.
 struct Lease<'a> {
-    instance: Instance,
+    instance: Option<Instance>,
+    failed: bool,
     instances: &'a Instances,
-    _turn: SemaphorePermit<'a>,
+    _turn: Turn<'a>,
 }
 
 impl Lease<'_> {
-    fn give_back(self) {
-        if self.instance.calls < self.instances.limits.calls_each {
-            self.instances.idle.lock().push(self.instance);
+    fn instance(&mut self) -> &mut Instance {
+        self.instance.as_mut().expect("it is taken only when the lease ends")
+    }
+
+    fn give_back(mut self) {
+        if let Some(instance) = self.instance.take()
+            && instance.calls < self.instances.limits.calls_each
+        {
+            self.instances.idle.lock().push(instance);
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if self.instance.is_some() {
+            self.instances.discarded.fetch_add(1, Ordering::Relaxed);
+            if !self.failed {
+                tracing::debug!("a caller gave up half-way; the instance of its call is discarded");
+            }
         }
     }
 }

@@ -67,6 +67,8 @@ mod postgres;
 pub mod private_postgres;
 mod schema;
 pub mod sql;
+mod throttle;
+mod turns;
 
 pub use crate::builder::{BuildError, Builder};
 pub use crate::cache::{Cache, Entry, Expiry, Lookup, Stats, Stored, Swept, Ticket};

@@ -9,7 +9,7 @@ use refinery::{Migration, Runner};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
 
-use crate::postgres::{Connector, DatabaseUrl, DatabaseUrlError, Failure};
+use crate::postgres::{Connector, DatabaseUrl, DatabaseUrlError, Failure, Patience};
 use crate::schema::Schema;
 
 mod embedded {
@@ -26,8 +26,8 @@ const HISTORY: &str = "cimd_cache.schema_history";
 /// What stands for this schema among a database's advisory locks: "cimd" in ASCII.
 const LOCK: i64 = 0x6369_6d64;
 
-/// Connecting, TLS and login included.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// A migration is in no hurry.
+const PATIENCE: Patience = Patience { whole: Duration::from_secs(10), silence: Duration::from_secs(10) };
 
 /// What a migration did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub async fn migrate(database_url: &str, schema: &Schema) -> Result<Migrated, Mi
     let url: DatabaseUrl = database_url.parse()?;
     let connector = Connector::new(&url).map_err(MigrateError::Certificates)?;
     // The owner's own time limit is for other work; a migration may wait for a lock and take as long as it must.
-    let connected = connector.connect("set statement_timeout = 0", CONNECT_WITHIN).await;
+    let connected = connector.connect("set statement_timeout = 0", PATIENCE).await;
     let (mut client, connection) = connected.map_err(|failure| MigrateError::Connection(failure.into()))?;
     let connection = tokio::spawn(connection);
     let result = locked(&mut client, schema).await;

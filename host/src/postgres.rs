@@ -1,8 +1,10 @@
 //! The import `sql` on Postgres: which statements pass, over which lane, and what is tried again.
 
 mod connect;
+mod dial;
 mod gather;
 mod lane;
+mod session;
 mod url;
 pub(crate) mod values;
 
@@ -11,16 +13,18 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cimd_cache_guest::statements::{self, Purpose};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 use self::lane::{Destination, Done, Lane};
+use self::session::Naming;
 use crate::bindings::cimd::cache::sql::{Error, Row, Value};
 use crate::schema::Schema;
+use crate::throttle::Throttle;
+use crate::turns::Turns;
 
-pub(crate) use self::connect::Connector;
+pub(crate) use self::connect::{Connector, Patience};
 pub use self::url::{DatabaseUrl, DatabaseUrlError};
 
 /// How often one statement is tried. A conflict between transactions passes quickly or not at all.
@@ -51,7 +55,10 @@ pub(crate) struct Postgres {
     reads: Vec<Arc<Lane>>,
     writes: Vec<Arc<Lane>>,
     maintenance: Vec<Arc<Lane>>,
-    in_flight: Semaphore,
+    turns: Turns,
+    /// One for each statement: what goes wrong with one must not hide what goes wrong with another.
+    told: [Throttle; statements::ALL.len()],
+    told_of_refusal: Throttle,
 }
 
 impl Postgres {
@@ -61,18 +68,21 @@ impl Postgres {
             connector: Connector::new(url)?,
             settings: settings(limits.deadline),
             schema: schema.clone(),
+            naming: Naming::default(),
             patience: limits.deadline,
             idle: limits.idle,
         });
-        let lanes = |count| {
-            let lane = || Arc::new(Lane::new(destination.clone()));
-            std::iter::repeat_with(lane).take(count).collect()
+        let lanes = |purpose: &str, count| {
+            let lane = |number| Arc::new(Lane::new(format!("{purpose} {number}"), destination.clone()));
+            (1..=count).map(lane).collect()
         };
         Ok(Self {
-            reads: lanes(limits.read_lanes),
-            writes: lanes(limits.write_lanes),
-            maintenance: lanes(1),
-            in_flight: Semaphore::new(limits.in_flight),
+            reads: lanes("reads", limits.read_lanes),
+            writes: lanes("writes", limits.write_lanes),
+            maintenance: lanes("maintenance", 1),
+            turns: Turns::new(limits.in_flight),
+            told: std::array::from_fn(|_| Throttle::new()),
+            told_of_refusal: Throttle::new(),
             destination,
         })
     }
@@ -100,7 +110,9 @@ impl Postgres {
         admitted: Admitted,
     ) -> Result<Vec<Row>, Error> {
         let Some(index) = statements::ALL.iter().position(|statement| statement.sql == sql) else {
-            tracing::error!("a statement that is not on the list was refused");
+            if let Some(held_back) = self.told_of_refusal.pass() {
+                tracing::error!(held_back, "a statement that is not on the list was refused");
+            }
             return Err(Error::NotAllowed);
         };
         let statement = statements::ALL[index];
@@ -109,7 +121,9 @@ impl Postgres {
             Err(failure) => Err(failure),
         };
         result.map_err(|failure| {
-            tracing::warn!(statement = statement.name, error = %failure, "a statement failed");
+            if let Some(held_back) = self.told[index].pass() {
+                tracing::warn!(statement = statement.name, error = %failure, held_back, "a statement failed");
+            }
             failure.into()
         })
     }
@@ -125,22 +139,30 @@ impl Postgres {
         // Nothing is sent before this: waiting too long for a turn or a connection is `unavailable`.
         let _turn = match admitted {
             Admitted::Already => None,
-            Admitted::Here => {
-                let turn = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
-                Some(turn.map_err(|_| Failure::Unavailable)?.map_err(|_| Failure::Unavailable)?)
-            }
+            Admitted::Here => Some(self.turns.take(deadline).await.ok_or(Failure::Unavailable)?),
         };
         let lane = self.lane(purpose);
         let _entered = lane.enter();
         for tried in 1.. {
             let session = tokio::time::timeout_at(deadline, lane.session()).await;
             let session = session.unwrap_or(Err(Failure::Unavailable))?;
+            let named = self.destination.naming.is_used_for(statements::ALL[index]);
             let failure = match session.run(index, parameters, deadline).await {
                 Ok(rows) => return Ok(rows),
                 Err(failure) => failure,
             };
-            lane.retire_after(&failure, &session);
-            if tried == TRIES || !failure.may_retry(purpose, tried) {
+            // The server reports either before it runs anything.
+            let was_not_run = if named && failure.is_mixed_up() {
+                self.destination.naming.give_up();
+                true
+            } else if failure.is_outdated_plan() {
+                session.forget(index);
+                true
+            } else {
+                lane.retire_after(&failure, &session);
+                false
+            };
+            if tried == TRIES || !(was_not_run || failure.may_retry(purpose)) {
                 return Err(failure);
             }
             if failure.is_conflict() {
@@ -167,14 +189,20 @@ impl Postgres {
         answer.inspect_err(|failure| lane.retire_after(failure, &session))
     }
 
-    /// The least busy lane, and of equals the first, so that a quiet cache keeps few connections.
+    /// The least busy lane, and of equals the first, so that a quiet cache keeps few connections. While that one is
+    /// being connected, the least busy of those that are.
     fn lane(&self, purpose: Purpose) -> &Arc<Lane> {
         let lanes = match purpose {
             Purpose::Read => &self.reads,
             Purpose::Write => &self.writes,
             Purpose::Maintenance => &self.maintenance,
         };
-        lanes.iter().min_by_key(|lane| lane.calls()).expect("the builder allows no purpose without a lane")
+        let least_busy = lanes.iter().min_by_key(|lane| lane.calls());
+        let least_busy = least_busy.expect("the builder allows no purpose without a lane");
+        if least_busy.open().is_ok() {
+            return least_busy;
+        }
+        lanes.iter().filter(|lane| lane.is_open()).min_by_key(|lane| lane.calls()).unwrap_or(least_busy)
     }
 }
 
@@ -198,6 +226,14 @@ pub(crate) enum Failure {
     TooLarge,
     #[error("no connection")]
     Unavailable,
+    #[error("the server cannot be reached: {0}")]
+    Dial(Arc<std::io::Error>),
+    #[error("the server said nothing for too long while connecting")]
+    Silent,
+    #[error("the server takes no writes")]
+    ReadOnly,
+    #[error("the server takes writes, and target_session_attrs asks for one that does not")]
+    NotReadOnly,
     #[error("no answer in time")]
     TimedOut,
     #[error("{}: {}", .0.code().code(), .0.message())]
@@ -219,26 +255,26 @@ impl Failure {
         self.code().is_some_and(|code| code.code().starts_with(class))
     }
 
-    /// Whether the server was reached and takes no writes.
-    pub(crate) fn is_read_only(&self) -> bool {
-        let Self::Connection(error) = self else { return false };
-        let cause =
-            std::error::Error::source(&**error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-        // tokio-postgres makes this error up; one of the system has a number.
-        cause.is_some_and(|cause| {
-            cause.kind() == std::io::ErrorKind::PermissionDenied && cause.raw_os_error().is_none()
-        })
-    }
-
     /// Whether two transactions were in each other's way, and this one was rolled back.
     fn is_conflict(&self) -> bool {
         matches!(self.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
     }
 
-    /// Whether a prepared statement no longer fits the server: the table was altered, or a pooler changed sides.
-    /// The server reports it before it runs anything.
+    /// Whether a prepared statement no longer fits the table, which was altered.
     fn is_outdated_plan(&self) -> bool {
-        matches!(self.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED | &SqlState::INVALID_SQL_STATEMENT_NAME))
+        self.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
+    }
+
+    /// Whether a prepared statement is not there, is there already, or is another one: if it was prepared on this
+    /// connection, something in between uses several for it.
+    fn is_mixed_up(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        match *error.code() {
+            SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => true,
+            // A poolers' own failures have this code too; those end the connection.
+            SqlState::PROTOCOL_VIOLATION => error.parsed_severity() == Some(Severity::Error),
+            _ => false,
+        }
     }
 
     /// Whether the connection cannot be used any more.
@@ -246,20 +282,21 @@ impl Failure {
         match self {
             Self::Connection(_) | Self::Unavailable => true,
             // 25006: it leads to a standby.
-            Self::Database(_) => {
-                self.is_outdated_plan()
-                    || self.in_class("08")
-                    || self.in_class("57P")
-                    || self.in_class("25006")
-            }
-            Self::NotAllowed | Self::TooLarge | Self::TimedOut => false,
+            Self::Database(_) => self.in_class("08") || self.in_class("57P") || self.in_class("25006"),
+            Self::NotAllowed
+            | Self::TooLarge
+            | Self::TimedOut
+            // No connection was made.
+            | Self::Dial(_)
+            | Self::Silent
+            | Self::ReadOnly
+            | Self::NotReadOnly => false,
         }
     }
 
     /// Whether the statement may be sent once more: if the server said that it rolled it back, or if it only reads.
-    fn may_retry(&self, purpose: Purpose, tried: u32) -> bool {
+    fn may_retry(&self, purpose: Purpose) -> bool {
         self.is_conflict()
-            || (self.is_outdated_plan() && tried == 1)
             || (purpose == Purpose::Read
                 && (matches!(self, Self::Connection(_)) || self.in_class("08") || self.in_class("57P0")))
     }
@@ -285,7 +322,12 @@ impl From<Failure> for Error {
         match failure {
             Failure::NotAllowed => Self::NotAllowed,
             Failure::TooLarge => Self::TooLarge,
-            Failure::Unavailable | Failure::Connection(_) => Self::Unavailable,
+            Failure::Unavailable
+            | Failure::Dial(_)
+            | Failure::Silent
+            | Failure::ReadOnly
+            | Failure::NotReadOnly
+            | Failure::Connection(_) => Self::Unavailable,
             Failure::TimedOut => Self::TimedOut,
             Failure::Database(error) => Self::Database(error.code().code().to_owned()),
         }

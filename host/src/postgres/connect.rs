@@ -5,19 +5,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::Either;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Failure;
+use super::dial::{self, Socket, Target};
 use super::url::{DatabaseUrl, Tls};
 
 /// Opens connections to one database.
 pub(crate) struct Connector {
     config: Config,
+    targets: Vec<Target>,
     tls: Option<MakeRustlsConnect>,
+}
+
+/// How long connecting may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// In all: the lookup of names, TLS and login included, over all hosts together.
+    pub(crate) whole: Duration,
+    /// Without hearing anything from a host.
+    pub(crate) silence: Duration,
 }
 
 impl Connector {
@@ -27,51 +41,90 @@ impl Connector {
             Tls::Off => None,
             Tls::Verified { roots } => Some(MakeRustlsConnect::new(client_config(roots.as_deref())?)),
         };
-        Ok(Self { config: url.config.clone(), tls })
+        let targets = dial::targets(&url.config).context("the database URL names no host")?;
+        Ok(Self { config: url.config.clone(), targets, tls })
     }
 
-    /// Connects, logs in and applies `settings`, all within `within`. The future that comes with the client is the
-    /// connection itself: it ends when the connection does, and has to be polled for the client to get answers.
+    /// Connects to the first host that will do, logs in and applies `settings`. The future that comes with the client is
+    /// the connection itself: it ends when the connection does, and has to be polled for the client to get answers.
     pub(crate) async fn connect(
         &self,
         settings: &str,
-        within: Duration,
+        patience: Patience,
     ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
-        // tokio-postgres' own connect_timeout ends with the socket: TLS and login could take for ever.
-        let connected = tokio::time::timeout(within, self.connect_and_set(settings)).await;
-        connected.unwrap_or_else(|_| {
-            tracing::warn!(?within, "connecting to the database took too long");
-            Err(Failure::Unavailable)
-        })
+        let mut targets: Vec<_> = self.targets.iter().collect();
+        if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+            fastrand::shuffle(&mut targets);
+        }
+        // One host that sends a byte now and then must not take the time of those after it.
+        let each = patience.whole / u32::try_from(targets.len().max(1)).unwrap_or(u32::MAX);
+        let mut failure = Failure::Unavailable;
+        for target in targets {
+            let connected = tokio::time::timeout(each, self.connect_to(target, settings, patience.silence));
+            match connected.await.unwrap_or(Err(Failure::Silent)) {
+                Ok(connected) => return Ok(connected),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
-    async fn connect_and_set(
+    async fn connect_to(
         &self,
+        target: &Target,
+        settings: &str,
+        silence: Duration,
+    ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
+        let socket = target.dial(&self.config, silence).await.map_err(|error| Failure::Dial(error.into()))?;
+        let heard = socket.heard();
+        let login = heard.watch(silence, self.log_in(socket, target, settings));
+        login.await.unwrap_or(Err(Failure::Silent))
+    }
+
+    async fn log_in(
+        &self,
+        socket: Socket,
+        target: &Target,
         settings: &str,
     ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
-        let (client, connection) = match &self.tls {
+        let (client, connection) = match self.tls.clone() {
             None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
-                (client, futures_util::future::Either::Left(connection))
+                let (client, connection) = self.config.connect_raw(socket, NoTls).await?;
+                (client, Either::Left(connection))
             }
-            Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
-                (client, futures_util::future::Either::Right(connection))
+            Some(mut tls) => {
+                let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &target.name);
+                let tls = tls.map_err(|_| Failure::Unavailable)?;
+                let (client, connection) = self.config.connect_raw(socket, tls).await?;
+                (client, Either::Right(connection))
             }
         };
         let mut connection = Box::pin(async move {
             if let Err(error) = connection.await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the database connection ended");
+                tracing::debug!(error = &error as &dyn std::error::Error, "the database connection ended");
             }
         });
         {
-            let settings = std::pin::pin!(client.batch_execute(settings));
-            match futures_util::future::select(settings, &mut connection).await {
-                futures_util::future::Either::Left((set, _)) => set?,
-                futures_util::future::Either::Right(((), _)) => return Err(Failure::Unavailable),
+            let prepare = std::pin::pin!(self.prepare(&client, settings));
+            match futures_util::future::select(prepare, &mut connection).await {
+                Either::Left((prepared, _)) => prepared?,
+                Either::Right(((), _)) => return Err(Failure::Unavailable),
             }
         }
         Ok((client, connection))
+    }
+
+    /// Applies the settings and asks whether the server takes writes, in one round trip.
+    async fn prepare(&self, client: &Client, settings: &str) -> Result<(), Failure> {
+        let answer = client.simple_query(&format!("{settings}; show transaction_read_only")).await?;
+        let read_only = answer.iter().any(
+            |message| matches!(message, SimpleQueryMessage::Row(row) if row.try_get(0).ok().flatten() == Some("on")),
+        );
+        match self.config.get_target_session_attrs() {
+            TargetSessionAttrs::ReadWrite if read_only => Err(Failure::ReadOnly),
+            TargetSessionAttrs::ReadOnly if !read_only => Err(Failure::NotReadOnly),
+            _ => Ok(()),
+        }
     }
 }
 

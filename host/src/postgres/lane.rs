@@ -14,19 +14,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use cimd_cache_guest::statements;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_postgres::{Client, Statement as Prepared};
 
-use super::connect::Connector;
+use super::Failure;
+use super::connect::{Connector, Patience};
 use super::gather::gathering;
-use super::{Failure, values};
-use crate::bindings::cimd::cache::sql::{Row, Value};
+use super::session::{Naming, Session};
 use crate::schema::Schema;
 
 /// The longest pause between two attempts to connect. Short, so that the cache is back within a second of the
@@ -38,20 +35,43 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 /// callers that wait for it, so this may exceed their deadlines.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a host may leave a login without a word. It is also how late the cache may come back after a network that
+/// swallowed everything, so it is short; a host that needs longer would not answer calls in time either.
+const CONNECT_SILENCE: Duration = Duration::from_millis(750);
+
+/// A connection that lived for less counts as one more failure: else a server that ends each at once would see a new one
+/// at once.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the replacement of a connection waits for the server to have ended the one before, so that a lane does not
+/// take two of the server's connections.
+const END_WITHIN: Duration = Duration::from_millis(250);
+
 /// Where lanes lead, and how their connections are kept.
 pub(super) struct Destination {
     pub(super) connector: Connector,
     /// SQL that every connection begins with.
     pub(super) settings: String,
     pub(super) schema: Schema,
+    pub(super) naming: Naming,
     /// The longest deadline of a call: a connection that leaves everything unanswered for so long is given up.
     pub(super) patience: Duration,
     /// For how long a connection is kept that nobody uses.
     pub(super) idle: Duration,
 }
 
+impl Destination {
+    fn connect_patience(&self) -> Patience {
+        // Who has longer deadlines, has a slower network or server.
+        let silence = CONNECT_SILENCE.max(self.patience.mul_f64(0.375));
+        Patience { whole: CONNECT_WITHIN, silence }
+    }
+}
+
 /// One connection, replaced when it fails.
 pub(super) struct Lane {
+    /// What it is for, and which of its kind: for the log.
+    name: String,
     destination: Arc<Destination>,
     slot: Mutex<Slot>,
     /// How many calls are on it now.
@@ -61,10 +81,10 @@ pub(super) struct Lane {
 
 /// What a lane has done so far. Counted for each lane, because a number that all calls change slows all of them.
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     connections: AtomicU64,
-    prepared: AtomicU64,
-    statements: AtomicU64,
+    pub(super) prepared: AtomicU64,
+    pub(super) statements: AtomicU64,
 }
 
 /// What lanes have done so far.
@@ -79,20 +99,47 @@ pub(crate) struct Done {
 }
 
 enum Slot {
-    /// Not connected. `failures` attempts in a row have failed.
-    Idle { failures: u32 },
+    /// Not connected.
+    Idle(Rest),
     /// An attempt is under way, or waits for its time.
     Connecting(Attempt),
     /// Connected, as far as is known.
     Open(Arc<Session>),
 }
 
+/// What the next attempt to connect has to know of those before.
+struct Rest {
+    /// How many in a row have failed.
+    failures: u32,
+    not_before: Instant,
+    /// A connection that is at its end: its task.
+    previous: Option<JoinHandle<()>>,
+}
+
+impl Rest {
+    fn new() -> Self {
+        Self { failures: 0, not_before: Instant::now(), previous: None }
+    }
+
+    /// After one more failure of an attempt or connection that began at `began`: what it took is part of the pause.
+    fn after(failures: u32, began: Instant) -> Self {
+        let failures = failures.saturating_add(1);
+        Self { failures, not_before: began + pause(failures), previous: None }
+    }
+
+    /// After the end of an open connection.
+    fn after_end(session: &Session) -> Self {
+        let failures = if session.age() < SETTLED_AFTER { session.failures } else { 0 };
+        Self { previous: session.take_connection(), ..Self::after(failures, Instant::now()) }
+    }
+}
+
 type Attempt = Shared<BoxFuture<'static, Result<Arc<Session>, Failure>>>;
 
 impl Lane {
-    pub(super) fn new(destination: Arc<Destination>) -> Self {
-        let slot = Mutex::new(Slot::Idle { failures: 0 });
-        Self { destination, slot, calls: Arc::default(), counts: Arc::default() }
+    pub(super) fn new(name: String, destination: Arc<Destination>) -> Self {
+        let slot = Mutex::new(Slot::Idle(Rest::new()));
+        Self { name, destination, slot, calls: Arc::default(), counts: Arc::default() }
     }
 
     pub(super) fn done(&self) -> Done {
@@ -121,37 +168,57 @@ impl Lane {
         Leave(&self.calls)
     }
 
-    /// The open connection, or the outcome of one attempt to open it.
-    pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<Session>, Failure> {
-        let attempt = {
-            let mut slot = self.slot.lock();
-            match &*slot {
-                Slot::Open(session) if !session.is_closed() => return Ok(session.clone()),
-                // One that never ran, because its runtime has ended, left the slot as it was.
-                Slot::Connecting(attempt) if matches!(attempt.peek(), Some(Err(_))) => {
-                    self.begin(&mut slot, 0)
-                }
-                Slot::Connecting(attempt) => attempt.clone(),
-                Slot::Open(_) => self.begin(&mut slot, 0),
-                &Slot::Idle { failures } => self.begin(&mut slot, failures),
-            }
-        };
-        attempt.await
+    /// Whether a call would find it connected.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(&*self.slot.lock(), Slot::Open(session) if !session.is_closed())
     }
 
-    fn begin(self: &Arc<Self>, slot: &mut Slot, failures: u32) -> Attempt {
+    /// The open connection, or the outcome of one attempt to open it.
+    pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<Session>, Failure> {
+        match self.open() {
+            Ok(session) => Ok(session),
+            Err(attempt) => attempt.await,
+        }
+    }
+
+    /// The open connection, or the attempt to open it, which is begun if there is none.
+    pub(super) fn open(self: &Arc<Self>) -> Result<Arc<Session>, Attempt> {
+        let mut slot = self.slot.lock();
+        let rest = match &mut *slot {
+            Slot::Open(session) if !session.is_closed() => return Ok(session.clone()),
+            Slot::Open(session) => {
+                tracing::warn!(lane = self.name, "the database connection is lost: it was closed");
+                Rest::after_end(session)
+            }
+            // One that never ran, because its runtime has ended, left the slot as it was.
+            Slot::Connecting(attempt) if matches!(attempt.peek(), Some(Err(_))) => Rest::new(),
+            Slot::Connecting(attempt) => return Err(attempt.clone()),
+            Slot::Idle(rest) => std::mem::replace(rest, Rest::new()),
+        };
+        Err(self.begin(&mut slot, rest))
+    }
+
+    fn begin(self: &Arc<Self>, slot: &mut Slot, rest: Rest) -> Attempt {
         let lane = self.clone();
         let task = tokio::spawn(async move {
+            let failures = rest.failures;
             // Not before the task runs: dropped unpolled, it is dropped under the slot's lock.
-            let mut attempt = Attempting { lane, failures, outcome: Err(Failure::Unavailable) };
-            if failures > 0 {
-                tokio::time::sleep(pause(failures)).await;
+            let mut attempt =
+                Attempting { lane, failures, began: Instant::now(), outcome: Err(Failure::Unavailable) };
+            if let Some(mut previous) = rest.previous
+                && tokio::time::timeout(END_WITHIN, &mut previous).await.is_err()
+            {
+                previous.abort();
             }
+            tokio::time::sleep_until(rest.not_before).await;
+            attempt.began = Instant::now();
             let Destination { connector, settings, .. } = &*attempt.lane.destination;
-            let connected = connector.connect(settings, CONNECT_WITHIN).await;
-            attempt.outcome = connected.map(|(client, connection)| {
+            let patience = attempt.lane.destination.connect_patience();
+            attempt.outcome = connector.connect(settings, patience).await.map(|(client, connection)| {
                 let connection = tokio::spawn(gathering(connection, attempt.lane.calls.clone()));
-                Arc::new(Session::new(&attempt.lane, client, connection))
+                let Lane { destination, counts, .. } = &*attempt.lane;
+                let connected = (client, connection);
+                Arc::new(Session::new(destination.clone(), counts.clone(), connected, failures))
             });
             if let Ok(session) = &attempt.outcome {
                 tokio::spawn(close_when_idle(Arc::downgrade(&attempt.lane), Arc::downgrade(session)));
@@ -164,25 +231,29 @@ impl Lane {
     }
 
     /// Stops using a connection after a failure, if that is one of the connection: the next call opens another, after
-    /// a pause. Calls still on the old one may end there within the longest deadline; then it is closed, whatever
-    /// hangs.
+    /// a pause.
     pub(super) fn retire_after(&self, failure: &Failure, session: &Arc<Session>) {
         // One call's time being up says nothing about the connection that many share; long silence does.
-        let patience = self.destination.patience;
-        let silent = || session.silent_for() >= patience.mul_f64(0.9);
-        if !(failure.ends_connection() || matches!(failure, Failure::TimedOut) && silent()) {
+        let is_silent = || {
+            matches!(failure, Failure::TimedOut)
+                && session.silent_for() >= self.destination.patience.mul_f64(0.9)
+        };
+        let is_silent = if failure.ends_connection() {
+            false
+        } else if is_silent() {
+            true
+        } else {
             return;
-        }
+        };
         let mut slot = self.slot.lock();
         if matches!(&*slot, Slot::Open(current) if Arc::ptr_eq(current, session)) {
-            tracing::warn!("a database connection is given up");
-            *slot = Slot::Idle { failures: 1 };
-            // Not the session itself, which ends the connection by itself with the last call on it.
-            let connection = session.connection.abort_handle();
-            tokio::spawn(async move {
-                tokio::time::sleep(patience).await;
-                connection.abort();
-            });
+            tracing::warn!(lane = self.name, reason = %failure, "the database connection is lost");
+            *slot = Slot::Idle(Rest::after_end(session));
+            drop(slot);
+            if is_silent {
+                // Whoever else waits on it would wait in vain.
+                session.abort();
+            }
         }
     }
 }
@@ -200,9 +271,9 @@ async fn close_when_idle(lane: Weak<Lane>, session: Weak<Session>) {
         }
         let mut slot = lane.slot.lock();
         if matches!(&*slot, Slot::Open(current) if Arc::ptr_eq(current, &session)) {
-            tracing::debug!("an idle database connection is closed");
+            tracing::debug!(lane = lane.name, "an idle database connection is closed");
             // A call that has just taken it keeps it open until it has its answer.
-            *slot = Slot::Idle { failures: 0 };
+            *slot = Slot::Idle(Rest::new());
         }
         return;
     }
@@ -213,21 +284,27 @@ async fn close_when_idle(lane: Weak<Lane>, session: Weak<Session>) {
 struct Attempting {
     lane: Arc<Lane>,
     failures: u32,
+    began: Instant,
     outcome: Result<Arc<Session>, Failure>,
 }
 
 impl Drop for Attempting {
     fn drop(&mut self) {
-        *self.lane.slot.lock() = match &self.outcome {
+        let Self { lane, failures, .. } = self;
+        *lane.slot.lock() = match &self.outcome {
             Ok(session) => {
-                tracing::debug!("connected to the database");
-                self.lane.counts.connections.fetch_add(1, Ordering::Relaxed);
+                lane.counts.connections.fetch_add(1, Ordering::Relaxed);
+                if *failures > 0 {
+                    tracing::info!(lane = lane.name, failures, "connected to the database again");
+                } else {
+                    tracing::debug!(lane = lane.name, "connected to the database");
+                }
                 Slot::Open(session.clone())
             }
             Err(error) => {
-                let failures = self.failures.saturating_add(1);
-                tracing::warn!(%error, failures, "cannot connect to the database");
-                Slot::Idle { failures }
+                let rest = Rest::after(*failures, self.began);
+                tracing::warn!(lane = lane.name, %error, failures = rest.failures, "cannot connect to the database");
+                Slot::Idle(rest)
             }
         };
     }
@@ -237,88 +314,4 @@ impl Drop for Attempting {
 fn pause(failures: u32) -> Duration {
     let full = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
-}
-
-/// An open connection and what was prepared on it.
-pub(super) struct Session {
-    client: Client,
-    connection: JoinHandle<()>,
-    destination: Arc<Destination>,
-    counts: Arc<Counts>,
-    prepared: [OnceCell<Prepared>; statements::ALL.len()],
-    opened: Instant,
-    /// Since when something has been sent and nothing answered, in nanoseconds after it was opened; or [`ANSWERED`].
-    unanswered_since: AtomicU64,
-}
-
-/// Nothing is waited for.
-const ANSWERED: u64 = u64::MAX;
-
-impl Session {
-    fn new(lane: &Lane, client: Client, connection: JoinHandle<()>) -> Self {
-        Self {
-            client,
-            connection,
-            destination: lane.destination.clone(),
-            counts: lane.counts.clone(),
-            prepared: Default::default(),
-            opened: Instant::now(),
-            unanswered_since: AtomicU64::new(ANSWERED),
-        }
-    }
-
-    fn is_closed(&self) -> bool {
-        self.client.is_closed()
-    }
-
-    /// The connection itself, for what the host asks on its own behalf.
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// For how long nothing that was sent has been answered.
-    fn silent_for(&self) -> Duration {
-        match self.unanswered_since.load(Ordering::Relaxed) {
-            ANSWERED => Duration::ZERO,
-            since => self.opened.elapsed().saturating_sub(Duration::from_nanos(since)),
-        }
-    }
-
-    /// Waits for an answer of the connection until `deadline`.
-    pub(super) async fn answer<T>(
-        &self,
-        deadline: Instant,
-        answer: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        if self.unanswered_since.load(Ordering::Relaxed) == ANSWERED {
-            // Where two calls are first at once, it does not matter which of them is written down.
-            let since = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(ANSWERED);
-            self.unanswered_since.store(since, Ordering::Relaxed);
-        }
-        let answer = tokio::time::timeout_at(deadline, answer).await.map_err(|_| Failure::TimedOut)?;
-        self.unanswered_since.store(ANSWERED, Ordering::Relaxed);
-        answer
-    }
-
-    /// Runs the statement that stands at `index` of the list, before `deadline`.
-    pub(super) async fn run(
-        &self,
-        index: usize,
-        parameters: &[Value],
-        deadline: Instant,
-    ) -> Result<Vec<Row>, Failure> {
-        let statement = statements::ALL[index];
-        let answer = async {
-            let prepare = async || {
-                self.counts.prepared.fetch_add(1, Ordering::Relaxed);
-                let sql = self.destination.schema.qualify(statement.sql);
-                self.client.prepare_typed(&sql, &values::parameter_types(statement)).await
-            };
-            let prepared = self.prepared[index].get_or_try_init(prepare).await?;
-            self.counts.statements.fetch_add(1, Ordering::Relaxed);
-            let rows = self.client.query_raw(prepared, parameters.iter().map(values::Parameter)).await?;
-            values::collect(statement, rows).await
-        };
-        self.answer(deadline, answer).await
-    }
 }

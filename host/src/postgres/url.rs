@@ -76,7 +76,9 @@ impl DatabaseUrl {
     #[doc(hidden)]
     pub async fn connect(&self, calls: Arc<AtomicUsize>) -> anyhow::Result<tokio_postgres::Client> {
         let connector = super::Connector::new(self)?;
-        let (client, connection) = connector.connect("", Duration::from_secs(10)).await?;
+        let patience =
+            super::connect::Patience { whole: Duration::from_secs(10), silence: Duration::from_secs(10) };
+        let (client, connection) = connector.connect("", patience).await?;
         tokio::spawn(super::gather::gathering(connection, calls));
         Ok(client)
     }
@@ -85,10 +87,11 @@ impl DatabaseUrl {
 /// Two hours, what tokio-postgres takes where the URL says nothing. A connection that a firewall has forgotten would
 /// be found out only then.
 const UNSET_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// How long one of several hosts may leave a packet unanswered before the next one is tried.
-const CONNECT_TO_HOST_WITHIN: Duration = Duration::from_secs(3);
+/// What is taken instead: asked after half a minute of silence, a peer is dead after three questions in fifteen seconds.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
 
 impl FromStr for DatabaseUrl {
     type Err = DatabaseUrlError;
@@ -108,6 +111,9 @@ impl FromStr for DatabaseUrl {
             Some("require" | "verify-ca" | "verify-full") => false,
             Some(_) => return Err(DatabaseUrlError::SslMode),
         };
+        if super::dial::targets(&config).is_none() {
+            return Err(DatabaseUrlError::Syntax);
+        }
         config.ssl_mode(if plain { SslMode::Disable } else { SslMode::Require });
         if config.get_application_name().is_none() {
             config.application_name("cimd-cache");
@@ -115,8 +121,11 @@ impl FromStr for DatabaseUrl {
         if config.get_keepalives_idle() == UNSET_KEEPALIVE {
             config.keepalives_idle(KEEPALIVE);
         }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TO_HOST_WITHIN);
+        if config.get_keepalives_interval().is_none() {
+            config.keepalives_interval(KEEPALIVE_INTERVAL);
+        }
+        if config.get_keepalives_retries().is_none() {
+            config.keepalives_retries(KEEPALIVE_RETRIES);
         }
         if config.get_target_session_attrs() == TargetSessionAttrs::Any {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);

@@ -1,0 +1,199 @@
+//! An open connection, and what is prepared on it.
+//!
+//! Only what is hot is prepared: the get and the put. All else is sent unprepared, which takes one round trip too and
+//! costs the server a few dozen microseconds of planning. That is not for simplicity. A pooler in transaction mode that does not
+//! know prepared statements by client (pgbouncer before 1.21) can hand a connection to one node on which another has
+//! prepared a different statement under the same name. The two that are prepared have different numbers of parameters, so
+//! the server refuses to run one for the other, and a get can never turn out to be a delete. After such a refusal nothing
+//! is prepared any more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use cimd_cache_guest::statements::{self, Statement};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
+use tokio_postgres::{Client, Statement as Prepared};
+
+use super::lane::{Counts, Destination};
+use super::{Failure, values};
+use crate::bindings::cimd::cache::sql::{Row, Value};
+
+/// Whether a statement is one of those that are prepared.
+pub(super) fn is_hot(statement: &Statement) -> bool {
+    [statements::GET.name, statements::PUT.name].contains(&statement.name)
+}
+
+/// Whether statements may be prepared on a database's connections. They may until a pooler mixes them up.
+#[derive(Debug)]
+pub(super) struct Naming(AtomicBool);
+
+impl Default for Naming {
+    fn default() -> Self {
+        Self(AtomicBool::new(true))
+    }
+}
+
+impl Naming {
+    pub(super) fn is_used_for(&self, statement: &Statement) -> bool {
+        is_hot(statement) && self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn give_up(&self) {
+        if self.0.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "a pooler mixes up prepared statements; from now on none are used, which makes gets slower: \
+                 pgbouncer 1.21 or later with max_prepared_statements would do better"
+            );
+        }
+    }
+}
+
+/// An open connection.
+pub(super) struct Session {
+    client: Client,
+    /// Taken by whoever replaces it, to wait for its end.
+    connection: Mutex<Option<JoinHandle<()>>>,
+    abort: AbortHandle,
+    destination: Arc<Destination>,
+    counts: Arc<Counts>,
+    prepared: [Mutex<Arc<OnceCell<Prepared>>>; statements::ALL.len()],
+    opened: Instant,
+    /// How many attempts had failed before it was opened.
+    pub(super) failures: u32,
+    /// Since when something has been sent and nothing answered, in nanoseconds after it was opened; or [`ANSWERED`].
+    unanswered_since: AtomicU64,
+}
+
+/// Nothing is waited for.
+const ANSWERED: u64 = u64::MAX;
+
+impl Session {
+    pub(super) fn new(
+        destination: Arc<Destination>,
+        counts: Arc<Counts>,
+        (client, connection): (Client, JoinHandle<()>),
+        failures: u32,
+    ) -> Self {
+        Self {
+            client,
+            abort: connection.abort_handle(),
+            connection: Mutex::new(Some(connection)),
+            destination,
+            counts,
+            prepared: Default::default(),
+            opened: Instant::now(),
+            failures,
+            unanswered_since: AtomicU64::new(ANSWERED),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// For how long it has been open.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// The connection's task, for the first who asks.
+    pub(super) fn take_connection(&self) -> Option<JoinHandle<()>> {
+        self.connection.lock().take()
+    }
+
+    /// Closes the connection from this side. Calls that wait for an answer on it get an error.
+    pub(super) fn abort(&self) {
+        self.abort.abort();
+    }
+
+    /// The connection itself, for what the host asks on its own behalf.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// For how long nothing that was sent has been answered.
+    pub(super) fn silent_for(&self) -> Duration {
+        match self.unanswered_since.load(Ordering::Relaxed) {
+            ANSWERED => Duration::ZERO,
+            since => self.opened.elapsed().saturating_sub(Duration::from_nanos(since)),
+        }
+    }
+
+    /// Waits for an answer of the connection until `deadline`.
+    pub(super) async fn answer<T>(
+        &self,
+        deadline: Instant,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        if self.unanswered_since.load(Ordering::Relaxed) == ANSWERED {
+            // Where two calls are first at once, it does not matter which of them is written down.
+            let since = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(ANSWERED);
+            self.unanswered_since.store(since, Ordering::Relaxed);
+        }
+        let answer = tokio::time::timeout_at(deadline, answer).await.map_err(|_| Failure::TimedOut)?;
+        self.unanswered_since.store(ANSWERED, Ordering::Relaxed);
+        answer
+    }
+
+    /// Runs the statement that stands at `index` of the list, before `deadline`.
+    pub(super) async fn run(
+        &self,
+        index: usize,
+        parameters: &[Value],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Failure> {
+        let statement = statements::ALL[index];
+        let answer = async {
+            let parameters = parameters.iter().map(values::Parameter);
+            let rows = if self.destination.naming.is_used_for(statement) {
+                let prepared = self.prepare(index).await?;
+                self.counts.statements.fetch_add(1, Ordering::Relaxed);
+                self.client.query_raw(&prepared, parameters).await?
+            } else {
+                let sql = self.destination.schema.qualify(statement.sql);
+                self.counts.statements.fetch_add(1, Ordering::Relaxed);
+                let typed = parameters.zip(values::parameter_types(statement));
+                self.client.query_typed_raw(&sql, typed).await?
+            };
+            values::collect(statement, rows).await
+        };
+        self.answer(deadline, answer).await
+    }
+
+    /// The statement as it was prepared on this connection, once for all calls.
+    async fn prepare(&self, index: usize) -> Result<Prepared, Failure> {
+        let cell = self.prepared[index].lock().clone();
+        let prepare = async || {
+            self.counts.prepared.fetch_add(1, Ordering::Relaxed);
+            let statement = statements::ALL[index];
+            let sql = self.destination.schema.qualify(statement.sql);
+            self.client.prepare_typed(&sql, &values::parameter_types(statement)).await
+        };
+        Ok(cell.get_or_try_init(prepare).await?.clone())
+    }
+
+    /// Lets the next call prepare the statement anew, because the table was altered.
+    pub(super) fn forget(&self, index: usize) {
+        *self.prepared[index].lock() = Arc::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_prepared_statements_can_be_run_for_each_other() {
+        let mut counts: Vec<_> = statements::ALL
+            .iter()
+            .filter(|statement| is_hot(statement))
+            .map(|statement| statement.parameters.len())
+            .collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [1, 6]);
+    }
+}
