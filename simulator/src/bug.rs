@@ -1,0 +1,172 @@
+//! Bugs to plant: each breaks one rule of the SQL, in the model and, as an edit of the text, in the real thing.
+//!
+//! Not here are changes that no caller can see, so that no judge of answers can find them: `<=` for `<` in a sweep's
+//! conditions (a row at its very expiry is a miss already, and no ticket that is good can be as old as the eleven
+//! minutes less a microsecond), and a delete that leaves the row's old `after_purge` or expiry in its mark (a mark has no document).
+
+use cimd_cache_guest::statements;
+
+/// A change of a statement's text.
+#[derive(Clone, Copy, Debug)]
+pub struct Edit {
+    /// The statement's name.
+    pub statement: &'static str,
+    /// What to replace, wherever it occurs in the statement.
+    pub from: &'static str,
+    /// What to put there.
+    pub to: &'static str,
+}
+
+impl Edit {
+    /// The statement's text with the change made.
+    pub fn apply(&self, sql: &str) -> String {
+        sql.replace(self.from, self.to)
+    }
+}
+
+/// How a bug comes to light.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// By calls one after the other.
+    InSequence,
+    /// Only by calls that overlap.
+    ByOverlap,
+    /// Only if the guest's second look at the expiry is gone too.
+    BehindTheGuest,
+}
+
+macro_rules! bugs {
+    ($($(#[doc = $doc:literal])+ $bug:ident: $statement:ident, $seen:ident, $from:literal => $to:literal;)+) => {
+        /// A bug in one statement.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug {
+            $($(#[doc = $doc])+ $bug,)+
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$bug),+];
+
+            /// Its name, as `simulate --bug` takes it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$bug => stringify!($bug),)+
+                }
+            }
+
+            /// How it comes to light.
+            pub fn seen(self) -> Seen {
+                match self {
+                    $(Self::$bug => Seen::$seen,)+
+                }
+            }
+
+            /// The same bug in the text of the SQL.
+            pub fn edit(self) -> Edit {
+                match self {
+                    $(Self::$bug => Edit { statement: statements::$statement.name, from: $from, to: $to },)+
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    /// A get returns what has expired.
+    GetIgnoresExpiry: GET, BehindTheGuest, " and m.expires_at > n.now" => "";
+    /// A get returns what was purged.
+    GetIgnoresPurge: GET, InSequence, " and m.after_purge = p.purged_at" => "";
+    /// Every put replaces what is there.
+    PutUnguarded: PUT, InSequence,
+        "\nwhere excluded.fetched_at >= m.fetched_at\n   or m.fetched_at - excluded.inserted_at > interval '60 seconds'" => "";
+    /// A put repeated with its ticket loses against itself.
+    PutLosesTies: PUT, InSequence, "excluded.fetched_at >= m.fetched_at" => "excluded.fetched_at > m.fetched_at";
+    /// The longer lifetime wins.
+    PutComparesExpiries: PUT, InSequence,
+        "excluded.fetched_at >= m.fetched_at" => "excluded.expires_at >= m.expires_at";
+    /// A put that waited takes a newer row for a leftover.
+    LeftoverAtOnce: PUT, ByOverlap, "> interval '60 seconds'" => "> interval '0 seconds'";
+    /// A row that a step back of the clock left over is never replaced.
+    LeftoverForEver: PUT, InSequence,
+        "\n   or m.fetched_at - excluded.inserted_at > interval '60 seconds'" => "";
+    /// A ticket is good for ever.
+    TicketNeverOld: PUT, InSequence, "\n  and f.fetched_at > now() - interval '600 seconds'" => "";
+    /// A ticket may be ahead of the clock.
+    TicketFromTheFuture: PUT, InSequence, "where f.fetched_at <= now()\n  and " => "where ";
+    /// A put may have been fetched before a purge.
+    PutIgnoresPurge: PUT, InSequence,
+        "coalesce(timestamptz 'epoch' + $6::bigint * interval '1 microsecond', p.purged_at)"
+            => "coalesce(p.purged_at, timestamptz 'epoch' + $6::bigint * interval '1 microsecond')";
+    /// A lifetime may be longer than ten years.
+    LifetimeUnbounded: PUT, InSequence, "\n  and f.expires_at <= now() + interval '315576000 seconds'" => "";
+    /// A lifetime counts from the put and not from its ticket.
+    ExpiryFromNow: PUT, InSequence, "t.fetched_at + $4::bigint" => "now() + $4::bigint";
+    /// A put leaves the document that was there.
+    PutKeepsDocument: PUT, InSequence, "set metadata = excluded.metadata,\n    " => "set ";
+    /// A put leaves the expiry that was there.
+    PutKeepsExpiry: PUT, InSequence, "    expires_at = excluded.expires_at,\n" => "";
+    /// A put leaves the fetch time that was there.
+    PutKeepsFetchTime: PUT, InSequence, "    fetched_at = excluded.fetched_at,\n" => "";
+    /// A put leaves the purge that was there.
+    PutKeepsPurge: PUT, InSequence, ",\n    after_purge = excluded.after_purge" => "";
+    /// A delete's mark holds off no put.
+    MarkWithoutTime: DELETE, InSequence, "now(), now(), now(), p.purged_at" => "now(), now(), timestamptz 'epoch', p.purged_at";
+    /// A delete that waited for a put lets in puts older than that one.
+    MarkForgetsLaterFetch: DELETE, ByOverlap,
+        "greatest(m.fetched_at, excluded.fetched_at)" => "excluded.fetched_at";
+    /// A mark takes the time of a leftover, and so is one, and holds off no put.
+    MarkKeepsLeftover: DELETE, InSequence, "> interval '60 seconds'" => "> interval '1000 years'";
+    /// A delete says that there was a document when it had expired.
+    DeleteCountsExpired: DELETE, InSequence,
+        "\n                   and m.expires_at > excluded.expires_at" => "";
+    /// A delete says that there was a document when it was purged.
+    DeleteCountsPurged: DELETE, InSequence,
+        "\n                   and m.after_purge >= excluded.after_purge" => "";
+    /// A delete only makes the document expire.
+    DeleteKeepsDocument: DELETE, InSequence, "    metadata = null,\n" => "";
+    /// Two purges may have the same time.
+    PurgesShareTimes: DELETE_ALL, InSequence,
+        "greatest(now(), (purged_at at time zone 'UTC' + interval '1 microsecond') at time zone 'UTC')" => "now()";
+    /// A sweep removes marks and documents at once.
+    SweepTooSoon: SWEEP_EXPIRED, InSequence, " and fetched_at < now() - interval '660 seconds'" => "";
+    /// A sweep removes a row although it was refreshed.
+    SweepRemovesRefreshed: SWEEP_EXPIRED, ByOverlap,
+        "\n  and expires_at < now() and fetched_at < now() - interval '660 seconds'\nreturning" => "\nreturning";
+    /// A sweep removes documents that have not expired.
+    SweepRemovesFresh: SWEEP_EXPIRED, InSequence, "expires_at < now() and " => "";
+    /// A sweep removes a row more than it may.
+    SweepOneMore: SWEEP_EXPIRED, InSequence, "limit $1::bigint" => "limit $1::bigint + 1";
+    /// A sweep removes what was purged at once, and with it what a delete that a purge overtook has marked.
+    SweepPurgedTooSoon: SWEEP_PURGED, ByOverlap, "and fetched_at < now() - interval '660 seconds'" => "and true";
+    /// A sweep removes a purged row although it was refreshed.
+    SweepPurgedRemovesRefreshed: SWEEP_PURGED, ByOverlap,
+        "\n  and after_purge < (select purged_at from cimd_cache.purge where id = 1)\n  and fetched_at < now() - interval '660 seconds'\nreturning"
+            => "\nreturning";
+    /// A sweep removes documents that were not purged.
+    SweepPurgedRemovesFresh: SWEEP_PURGED, InSequence, "after_purge < (" => "after_purge <= (";
+}
+
+impl std::str::FromStr for Bug {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|bug| bug.name() == name);
+        found.copied().ok_or_else(|| format!("no bug is called {name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_edit_changes_its_statement() {
+        for bug in Bug::ALL {
+            let edit = bug.edit();
+            let statement =
+                statements::ALL.iter().find(|statement| statement.name == edit.statement).unwrap();
+            assert!(statement.sql.contains(edit.from), "{bug:?}");
+            assert_ne!(edit.apply(statement.sql), statement.sql, "{bug:?}");
+        }
+    }
+}

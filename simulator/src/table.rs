@@ -1,0 +1,286 @@
+//! A model of the two tables, and of what each statement does to them at READ COMMITTED.
+//!
+//! A statement has two moments. When it *begins*, `now()` and its snapshot are fixed: what it selects, it selects
+//! then. When it is *applied*, it acts on the newest version of each row, which others may have written since, and the
+//! conditions of `on conflict … where` and of a delete's outer `where` are decided on that one. Between the two it waits for
+//! a lock. Reads have one moment.
+//!
+//! The model is written from the SQL in `cimd_cache_guest::statements` and from how Postgres runs it; each of its rules can be
+//! [broken](Bug).
+
+use std::collections::BTreeMap;
+
+use cimd_cache_guest::sql::{Row, Value};
+use cimd_cache_guest::statements::Statement;
+
+use crate::bug::Bug;
+use crate::history::Micros;
+
+const SECOND: Micros = 1_000_000;
+const TICKET: Micros = 600 * SECOND;
+const LEFTOVER: Micros = 60 * SECOND;
+const SWEEP_AGE: Micros = 660 * SECOND;
+const LIFETIME: Micros = 315_576_000 * SECOND;
+
+/// The two tables.
+#[derive(Debug)]
+pub struct Table {
+    bug: Option<Bug>,
+    purged_at: Micros,
+    documents: BTreeMap<String, Document>,
+    inserted: u64,
+}
+
+/// A row of `client_id_metadata`.
+#[derive(Clone, Debug)]
+struct Document {
+    /// Tells a row from one that was inserted for the same URL after it was removed: a statement that chose the one
+    /// does not see the other.
+    id: u64,
+    metadata: Option<String>,
+    expires_at: Micros,
+    fetched_at: Micros,
+    after_purge: Micros,
+}
+
+/// What came of beginning a statement.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is over.
+    Done(Vec<Row>),
+    /// It waits to be applied.
+    Waiting(Waiting),
+}
+
+/// A statement that has begun and waits for its lock.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The statement's `now()`.
+    pub now: Micros,
+    write: Write,
+}
+
+#[derive(Debug)]
+enum Write {
+    Put { url: String, excluded: Document },
+    Delete { url: String, after_purge: Micros },
+    DeleteAll,
+    SweepExpired { chosen: Vec<(String, u64)> },
+    SweepPurged { chosen: Vec<(String, u64)>, purged_at: Micros },
+}
+
+impl Table {
+    /// Empty tables, migrated at `now`.
+    pub fn new(now: Micros, bug: Option<Bug>) -> Self {
+        Self { bug, purged_at: now, documents: BTreeMap::new(), inserted: 0 }
+    }
+
+    /// How many rows `client_id_metadata` has.
+    pub fn rows(&self) -> u64 {
+        self.documents.len() as u64
+    }
+
+    /// Begins a statement.
+    pub fn begin(&mut self, statement: &Statement, parameters: &[Value], now: Micros) -> Begun {
+        let write = match statement.name {
+            "get" => return Begun::Done(self.get(&text(&parameters[0]), now)),
+            "clock" => return Begun::Done(vec![vec![Value::Int64(now), Value::Int64(self.purged_at)]]),
+            "put" => match self.select_put(parameters, now) {
+                Some(excluded) => Write::Put { url: text(&parameters[0]), excluded },
+                None => return Begun::Done(Vec::new()),
+            },
+            "delete" => Write::Delete { url: text(&parameters[0]), after_purge: self.purged_at },
+            "delete-all" => Write::DeleteAll,
+            "sweep-expired" => {
+                let chosen = self.choose(&parameters[0], |table, row| table.may_sweep_expired(row, now));
+                Write::SweepExpired { chosen }
+            }
+            "sweep-purged" => {
+                let purged_at = self.purged_at;
+                let condition = |table: &Self, row: &Document| table.may_sweep_purged(row, purged_at, now);
+                Write::SweepPurged { chosen: self.choose(&parameters[0], condition), purged_at }
+            }
+            name => unreachable!("the model has no statement {name}"),
+        };
+        Begun::Waiting(Waiting { now, write })
+    }
+
+    /// Applies a statement that has begun, and commits.
+    pub fn apply(&mut self, waiting: Waiting) -> Vec<Row> {
+        let now = waiting.now;
+        match waiting.write {
+            Write::Put { url, excluded } => self.put(url, excluded, now),
+            Write::Delete { url, after_purge } => self.delete(url, after_purge, now),
+            Write::DeleteAll => {
+                self.purged_at =
+                    if self.has(Bug::PurgesShareTimes) { now } else { now.max(self.purged_at + 1) };
+                returning_true(1)
+            }
+            Write::SweepExpired { chosen } => {
+                let unconditional = self.has(Bug::SweepRemovesRefreshed);
+                self.remove(chosen, |table, row| unconditional || table.may_sweep_expired(row, now))
+            }
+            Write::SweepPurged { chosen, purged_at } => {
+                let unconditional = self.has(Bug::SweepPurgedRemovesRefreshed);
+                self.remove(chosen, |table, row| unconditional || table.may_sweep_purged(row, purged_at, now))
+            }
+        }
+    }
+
+    fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    fn get(&self, url: &str, now: Micros) -> Vec<Row> {
+        let found = self.documents.get(url).filter(|row| {
+            (row.expires_at > now || self.has(Bug::GetIgnoresExpiry))
+                && (row.after_purge == self.purged_at || self.has(Bug::GetIgnoresPurge))
+        });
+        let metadata = found.and_then(|row| row.metadata.clone()).map_or(Value::Null, Value::Text);
+        let expires_at = found.map_or(Value::Null, |row| Value::Int64(row.expires_at));
+        vec![vec![Value::Int64(now), Value::Int64(self.purged_at), metadata, expires_at]]
+    }
+
+    /// The row that a put would insert, unless one of the conditions of its select fails.
+    fn select_put(&self, parameters: &[Value], now: Micros) -> Option<Document> {
+        let [_, metadata, at, after, read_at, purged_at] = parameters else {
+            unreachable!("of six parameters")
+        };
+        let fetched_at = int(read_at).unwrap_or(now);
+        let counted_from = if self.has(Bug::ExpiryFromNow) { now } else { fetched_at };
+        let expires_at = match (int(at), int(after)) {
+            (Some(at), _) => at * SECOND,
+            (None, Some(after)) => counted_from + after * SECOND,
+            (None, None) => unreachable!("a put has an expiry"),
+        };
+        let purge =
+            int(purged_at).is_none_or(|seen| seen == self.purged_at) || self.has(Bug::PutIgnoresPurge);
+        let past = fetched_at <= now || self.has(Bug::TicketFromTheFuture);
+        let good = fetched_at > now - TICKET || self.has(Bug::TicketNeverOld);
+        let bounded = expires_at <= now + LIFETIME || self.has(Bug::LifetimeUnbounded);
+        (purge && past && good && bounded).then(|| Document {
+            id: 0,
+            metadata: Some(text(metadata)),
+            expires_at,
+            fetched_at,
+            after_purge: self.purged_at,
+        })
+    }
+
+    fn put(&mut self, url: String, excluded: Document, now: Micros) -> Vec<Row> {
+        let bug = self.bug;
+        let has = |other| bug == Some(other);
+        let Some(row) = self.documents.get_mut(&url) else {
+            self.insert(url, excluded);
+            return returning_true(1);
+        };
+        let newest = if has(Bug::PutLosesTies) {
+            excluded.fetched_at > row.fetched_at
+        } else if has(Bug::PutComparesExpiries) {
+            excluded.expires_at >= row.expires_at
+        } else {
+            excluded.fetched_at >= row.fetched_at
+        };
+        let ahead = if has(Bug::LeftoverAtOnce) { 0 } else { LEFTOVER };
+        let leftover = row.fetched_at - now > ahead && !has(Bug::LeftoverForEver);
+        if !(newest || leftover || has(Bug::PutUnguarded)) {
+            return Vec::new();
+        }
+        if !has(Bug::PutKeepsDocument) {
+            row.metadata = excluded.metadata;
+        }
+        if !has(Bug::PutKeepsExpiry) {
+            row.expires_at = excluded.expires_at;
+        }
+        if !has(Bug::PutKeepsFetchTime) {
+            row.fetched_at = excluded.fetched_at;
+        }
+        if !has(Bug::PutKeepsPurge) {
+            row.after_purge = excluded.after_purge;
+        }
+        returning_true(1)
+    }
+
+    fn delete(&mut self, url: String, after_purge: Micros, now: Micros) -> Vec<Row> {
+        let bug = self.bug;
+        let has = |other| bug == Some(other);
+        let marked_at = if has(Bug::MarkWithoutTime) { 0 } else { now };
+        let Some(row) = self.documents.get_mut(&url) else {
+            let mark =
+                Document { id: 0, metadata: None, expires_at: now, fetched_at: marked_at, after_purge };
+            self.insert(url, mark);
+            return vec![vec![Value::Boolean(false)]];
+        };
+        let had_document = row.metadata.is_some()
+            && (row.expires_at > now || has(Bug::DeleteCountsExpired))
+            && (row.after_purge >= after_purge || has(Bug::DeleteCountsPurged));
+        let leftover = row.fetched_at - marked_at > LEFTOVER && !has(Bug::MarkKeepsLeftover);
+        if !has(Bug::DeleteKeepsDocument) {
+            row.metadata = None;
+        }
+        row.expires_at = now;
+        row.fetched_at = if leftover || has(Bug::MarkForgetsLaterFetch) {
+            marked_at
+        } else {
+            row.fetched_at.max(marked_at)
+        };
+        row.after_purge = after_purge;
+        vec![vec![Value::Boolean(had_document)]]
+    }
+
+    fn may_sweep_expired(&self, row: &Document, now: Micros) -> bool {
+        (row.expires_at < now || self.has(Bug::SweepRemovesFresh))
+            && (row.fetched_at < now - SWEEP_AGE || self.has(Bug::SweepTooSoon))
+    }
+
+    fn may_sweep_purged(&self, row: &Document, purged_at: Micros, now: Micros) -> bool {
+        (row.after_purge < purged_at
+            || row.after_purge == purged_at && self.has(Bug::SweepPurgedRemovesFresh))
+            && (row.fetched_at < now - SWEEP_AGE || self.has(Bug::SweepPurgedTooSoon))
+    }
+
+    fn choose(&self, limit: &Value, condition: impl Fn(&Self, &Document) -> bool) -> Vec<(String, u64)> {
+        let more = i64::from(self.has(Bug::SweepOneMore));
+        let limit = usize::try_from(int(limit).unwrap_or(i64::MAX) + more).unwrap_or(0);
+        let rows = self.documents.iter().filter(|(_, row)| condition(self, row));
+        rows.take(limit).map(|(url, row)| (url.clone(), row.id)).collect()
+    }
+
+    fn remove(
+        &mut self,
+        chosen: Vec<(String, u64)>,
+        condition: impl Fn(&Self, &Document) -> bool,
+    ) -> Vec<Row> {
+        let mut removed = 0;
+        for (url, id) in chosen {
+            if self.documents.get(&url).is_some_and(|row| row.id == id && condition(self, row)) {
+                self.documents.remove(&url);
+                removed += 1;
+            }
+        }
+        returning_true(removed)
+    }
+
+    fn insert(&mut self, url: String, row: Document) {
+        self.inserted += 1;
+        self.documents.insert(url, Document { id: self.inserted, ..row });
+    }
+}
+
+fn returning_true(rows: usize) -> Vec<Row> {
+    vec![vec![Value::Boolean(true)]; rows]
+}
+
+fn int(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int64(number) => Some(*number),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        other => unreachable!("a text, not {other:?}"),
+    }
+}
