@@ -85,7 +85,7 @@ bugs! {
     PutComparesExpiries: PUT, InSequence,
         "excluded.fetched_at >= m.fetched_at" => "excluded.expires_at >= m.expires_at";
     /// A put that waited takes a newer row for a leftover.
-    LeftoverAtOnce: PUT, ByOverlap, "> interval '60 seconds'" => "> interval '0 seconds'";
+    LeftoverAtOnce: PUT, InSequence, "> interval '60 seconds'" => "> interval '0 seconds'";
     /// A row that a step back of the clock left over is never replaced.
     LeftoverForEver: PUT, InSequence,
         "\n   or m.fetched_at - excluded.inserted_at > interval '60 seconds'" => "";
@@ -136,8 +136,8 @@ bugs! {
     SweepRemovesFresh: SWEEP_EXPIRED, InSequence, "expires_at < now() and " => "";
     /// A sweep removes a row more than it may.
     SweepOneMore: SWEEP_EXPIRED, InSequence, "limit $1::bigint" => "limit $1::bigint + 1";
-    /// A sweep removes what was purged at once, and with it what a delete that a purge overtook has marked.
-    SweepPurgedTooSoon: SWEEP_PURGED, ByOverlap, "and fetched_at < now() - interval '660 seconds'" => "and true";
+    /// A sweep removes what was purged at once, and with it what held off older tickets.
+    SweepPurgedTooSoon: SWEEP_PURGED, InSequence, "and fetched_at < now() - interval '660 seconds'" => "and true";
     /// A sweep removes a purged row although it was refreshed.
     SweepPurgedRemovesRefreshed: SWEEP_PURGED, ByOverlap,
         "\n  and after_purge < (select purged_at from cimd_cache.purge where id = 1)\n  and fetched_at < now() - interval '660 seconds'\nreturning"

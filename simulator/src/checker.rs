@@ -55,6 +55,14 @@ impl fmt::Display for Violation {
     }
 }
 
+impl Violation {
+    /// 12: after eleven years, sweeps until `last` have removed all `rows`, each once, and left none.
+    pub(crate) fn of_sweeps(last: usize, rows: u64, removed: u64, left: u64) -> Option<Self> {
+        let explanation = || format!("of {rows} rows the last sweeps removed {removed} and left {left}");
+        demand(removed == rows && left == 0, 12, &[last], explanation).err()
+    }
+}
+
 /// Judges every answer of a history. `permits` says for a call, by its index, whether the circumstances allowed it to
 /// fail in that way.
 ///

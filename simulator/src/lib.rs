@@ -1,13 +1,28 @@
-//! A judge of the cache's answers.
+//! Random histories of the cache, and a judge of them.
 //!
-//! Of the calls of many callers only [what they saw](history) is kept, and the [checker], which is written from the
-//! contract and knows neither the guest nor the SQL, says whether every answer was allowed.
+//! The guest's rules are deterministic, so they can be run natively against a [model of the table](table) with many callers
+//! at once, lost answers, late statements and a clock that steps back, all by a [seed](simulate). Of each history only
+//! [what callers saw](history) is kept, and the [checker], which is written from the contract and knows neither the
+//! guest nor the SQL, says whether every answer was allowed. It can judge histories recorded on a real database too.
+//!
+//! That the judge is awake is shown by [planted bugs](Bug), each of which it must find.
+//!
+//! ```
+//! assert_eq!(cimd_cache_simulator::simulate(1234, None).violations, []);
+//! ```
 
 pub mod bug;
+pub mod calls;
 pub mod checker;
+mod choices;
 pub mod history;
+pub mod search;
+pub mod sequence;
 pub mod table;
+pub mod world;
 
 pub use bug::Bug;
 pub use checker::{Violation, check};
 pub use history::History;
+pub use sequence::{Backend, simulate_in_sequence};
+pub use world::{Simulated, simulate};

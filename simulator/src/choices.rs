@@ -1,0 +1,181 @@
+//! What callers do and how time goes, by a seed.
+
+use cimd_cache_guest::ticket::Ticket as GuestTicket;
+use fastrand::Rng;
+
+use crate::calls::Asked;
+use crate::history::{Expiry, Micros, Position, Request, Ticket};
+
+const MILLI: Micros = 1_000;
+const SECOND: Micros = 1_000_000;
+const TEN_YEARS: i64 = 315_576_000;
+
+/// When histories begin.
+pub(crate) const START: Micros = 1_795_465_560 * SECOND;
+
+/// The choices of one history. What is likely differs from seed to seed: some have one key and one caller at a time, some all
+/// at once; most have no step back of the clock.
+pub(crate) struct Choices {
+    pub(crate) rng: Rng,
+    keys: usize,
+    /// Of a hundred puts, how many present the newest ticket and how many an older one. The others have none, or a wrong one.
+    newest_ticket: u32,
+    older_ticket: u32,
+    tickets: Vec<Known>,
+    documents: u64,
+    /// Times at which something changes: tickets run out, documents expire, rows may be swept.
+    moments: Vec<Micros>,
+}
+
+/// A ticket that a get gave.
+#[derive(Clone, Copy)]
+struct Known {
+    ticket: GuestTicket,
+    read_began: Position,
+    read_ended: Position,
+}
+
+impl Choices {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let keys = rng.usize(1..=3);
+        let newest_ticket = rng.u32(20..70);
+        Self {
+            keys,
+            newest_ticket,
+            older_ticket: 85 - newest_ticket,
+            rng,
+            tickets: Vec::new(),
+            documents: 0,
+            moments: Vec::new(),
+        }
+    }
+
+    /// True so many times in a hundred.
+    pub(crate) fn percent(&mut self, chance: u32) -> bool {
+        self.rng.u32(0..100) < chance
+    }
+
+    /// A ticket may be presented as soon as its get has ended.
+    pub(crate) fn learn(&mut self, ticket: GuestTicket, read_began: Position, read_ended: Position) {
+        self.tickets.push(Known { ticket, read_began, read_ended });
+        self.moments.extend([600, 660].map(|seconds| ticket.read_at() + seconds * SECOND));
+    }
+
+    /// A statement that has begun may run for a minute.
+    pub(crate) fn statement_began(&mut self, now: Micros) {
+        self.moments.push(now + 60 * SECOND);
+    }
+
+    /// After a step back, what is in the table is a leftover for some time.
+    pub(crate) fn stepped_back(&mut self) {
+        let before: Vec<_> = self.tickets.iter().map(|known| known.ticket.read_at()).collect();
+        self.moments.extend(before.iter().flat_map(|at| [*at, at - 60 * SECOND]));
+    }
+
+    pub(crate) fn request(&mut self, now: Micros) -> Asked {
+        let key = self.rng.usize(0..self.keys);
+        let request = match self.rng.u32(0..100) {
+            0..32 => Request::Get { key },
+            32..74 => return self.put(key, now),
+            74..84 => Request::Delete { key },
+            84..89 => Request::Purge,
+            _ => Request::Sweep { limit: *self.one_of(&[0, 1, 2, 2, 1_000, 1_000, u32::MAX]) },
+        };
+        Asked { request, ticket: None }
+    }
+
+    fn put(&mut self, key: usize, now: Micros) -> Asked {
+        let (ticket, text) = self.ticket();
+        let counted_from = match ticket {
+            Some(Ticket::Of { at, .. }) => at,
+            Some(Ticket::Garbage) | None => now,
+        };
+        let expiry = self.expiry(now);
+        self.moments.push(match expiry {
+            Expiry::At(at) => at.saturating_mul(SECOND),
+            Expiry::After(seconds) => {
+                counted_from.saturating_add(seconds.cast_signed().saturating_mul(SECOND))
+            }
+        });
+        self.documents += 1;
+        Asked { request: Request::Put { key, document: self.documents, expiry, ticket }, ticket: text }
+    }
+
+    fn ticket(&mut self) -> (Option<Ticket>, Option<String>) {
+        let Some(newest) = self.tickets.last().copied() else { return (None, None) };
+        let dice = self.rng.u32(0..100);
+        let mut known = newest;
+        if dice >= self.newest_ticket {
+            // Most old tickets are of one of the last few gets: delayed puts, retries, another node's.
+            let back = if self.percent(80) { 4.min(self.tickets.len()) } else { self.tickets.len() };
+            known = self.tickets[self.tickets.len() - 1 - self.rng.usize(0..back)];
+        }
+        let given = dice.checked_sub(self.newest_ticket + self.older_ticket);
+        let at = match given {
+            None => known.ticket.read_at(),
+            Some(0..9) => return (None, None),
+            Some(9..11) => return (Some(Ticket::Garbage), Some(self.garbage(known.ticket))),
+            Some(_) => {
+                let by = *self.one_of(&[1, SECOND, 30 * SECOND, 599 * SECOND, 600 * SECOND, 3_600 * SECOND]);
+                known.ticket.read_at() + if self.rng.bool() { by } else { -by }
+            }
+        };
+        let ticket = GuestTicket::new(at, known.ticket.purged_at());
+        let Known { read_began, read_ended, .. } = known;
+        (Some(Ticket::Of { at, read_began, read_ended }), ticket.map(|ticket| ticket.to_string()))
+    }
+
+    /// What is nearly a ticket.
+    fn garbage(&mut self, ticket: GuestTicket) -> String {
+        let (text, seconds) = (ticket.to_string(), ticket.read_at() / SECOND);
+        match self.rng.u32(0..6) {
+            0 => String::new(),
+            1 => seconds.to_string(),
+            2 => text.to_uppercase(),
+            3 => text.trim_start_matches('0').to_owned(),
+            4 => format!(" {text}"),
+            _ => text.replacen('0', "+", 1),
+        }
+    }
+
+    fn expiry(&mut self, now: Micros) -> Expiry {
+        const LIFETIMES: [i64; 15] =
+            [0, 1, 1, 5, 30, 60, 300, 600, 660, 661, 700, 3_600, 3_600, 86_400, 86_400 * 30];
+        let seconds = now / SECOND;
+        match self.rng.u32(0..40) {
+            0..30 => Expiry::After(self.one_of(&LIFETIMES).unsigned_abs()),
+            30..36 => Expiry::At(seconds + *self.one_of(&[-3_600, -1, 0, 1, 60, 661, 3_600])),
+            36..38 => Expiry::After((TEN_YEARS + *self.one_of(&[-1, 0, 0, 1, 300, 700])).unsigned_abs()),
+            38 => Expiry::At(seconds + TEN_YEARS + *self.one_of(&[-1, 0, 1, 2, 3_600])),
+            _ => Expiry::At(*self.one_of(&[-1, 0, 253_402_300_799, 253_402_300_800, i64::MAX])),
+        }
+    }
+
+    /// What the clock shows next. Much happens within a microsecond, and at or next to the moments where an answer changes.
+    pub(crate) fn next_time(&mut self, now: Micros) -> Micros {
+        let later = match self.rng.u32(0..100) {
+            0..35 => self.rng.i64(0..=2),
+            35..45 => self.rng.i64(0..5 * MILLI),
+            45..55 => self.rng.i64(0..2 * SECOND),
+            55..62 => self.rng.i64(0..70) * SECOND,
+            _ => {
+                let from = if self.percent(70) { self.moments.len().saturating_sub(12) } else { 0 };
+                let ahead = self.moments[from..].iter().filter(|&&at| at > now && at < now + 86_400 * SECOND);
+                let ahead: Vec<_> = ahead.copied().collect();
+                if ahead.is_empty() { 1 } else { *self.one_of(&ahead) + self.rng.i64(-1..=1) - now }
+            }
+        };
+        now + later.max(0)
+    }
+
+    /// How far the clock is set back by a failover.
+    pub(crate) fn step_back(&mut self) -> Micros {
+        let by = *self.one_of(&[1, 30, 59, 60, 61, 90, 300, 601, 1_200, 7_200, 86_400]);
+        by * SECOND + self.rng.i64(-1..=1)
+    }
+
+    pub(crate) fn one_of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.rng.usize(0..items.len())]
+    }
+}

@@ -1,0 +1,73 @@
+//! Runs random histories, or shows one.
+
+use std::process::ExitCode;
+
+use cimd_cache_simulator::bug::Bug;
+use cimd_cache_simulator::search::first_violation;
+use cimd_cache_simulator::world::{simulate, simulate_and_tell};
+use clap::Parser;
+
+/// Runs random histories of the cache on a model of its database, and judges every answer by the contract.
+#[derive(Parser)]
+struct Arguments {
+    /// Show the history of this seed, step by step
+    #[arg(long, conflicts_with_all = ["histories", "first"])]
+    seed: Option<u64>,
+
+    /// Run so many histories, on all cores
+    #[arg(long, default_value_t = 100_000)]
+    histories: u64,
+
+    /// The seed of the first of them
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+
+    /// Plant a bug in the model
+    #[arg(long, hide = true)]
+    bug: Option<Bug>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let fine = match arguments.seed {
+        Some(seed) => show(seed, arguments.bug),
+        None => run(arguments.first, arguments.histories, arguments.bug),
+    };
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Shows a history: what happened, what callers saw, and the verdict.
+fn show(seed: u64, bug: Option<Bug>) -> bool {
+    let simulated = simulate_and_tell(seed, bug);
+    for step in &simulated.steps {
+        println!("{step}");
+    }
+    println!();
+    for (index, call) in simulated.history.calls.iter().enumerate() {
+        println!("call {index}: {call}");
+    }
+    println!();
+    for violation in &simulated.violations {
+        println!("{violation}");
+    }
+    if simulated.violations.is_empty() {
+        println!("The contract allows every answer.");
+    }
+    simulated.violations.is_empty()
+}
+
+/// Runs histories until one violates the contract, and says how to see that one.
+fn run(first: u64, histories: u64, bug: Option<Bug>) -> bool {
+    let seeds = first..first.saturating_add(histories);
+    let Some(seed) = first_violation(seeds, |seed| simulate(seed, bug)) else {
+        println!("The contract allows every answer of {histories} histories.");
+        return true;
+    };
+    println!("The history of seed {seed} violates the contract:");
+    for violation in simulate(seed, bug).violations {
+        println!("  {violation}");
+    }
+    let bug = bug.map_or(String::new(), |bug| format!(" --bug {}", bug.name()));
+    println!("To see it:\n  cargo run -p cimd-cache-simulator -- --seed {seed}{bug}");
+    false
+}

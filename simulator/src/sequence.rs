@@ -1,0 +1,143 @@
+//! Histories of calls one after the other, on any database.
+//!
+//! The same requests and times as in the simulated world, without what only a model can do: each statement is over before
+//! the next begins. So the same seed can be run on the model and on a real Postgres whose clock can be set, and must come to the
+//! same verdict on both.
+
+use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
+use cimd_cache_guest::statements::Statement;
+
+use crate::bug::Bug;
+use crate::calls::{self, Asked, Told};
+use crate::checker::{self, Violation};
+use crate::choices::{Choices, START};
+use crate::history::{Answer, Between, Call, History, Micros, Position, Request, StepBack};
+use crate::table::{Begun, Table};
+use crate::world::{ELEVEN_YEARS, Simulated};
+
+/// A database whose clock can be set. Its tables are empty when a history begins; when the last purge was does not matter.
+pub trait Backend: Sql {
+    /// From now on `now()` is this, back or forth.
+    fn set_clock(&mut self, now: Micros);
+
+    /// How many rows `client_id_metadata` has.
+    fn rows(&mut self) -> u64;
+}
+
+/// The model as a backend.
+#[derive(Debug)]
+pub struct Model {
+    table: Table,
+    now: Micros,
+}
+
+impl Model {
+    /// Empty tables, with a bug or with none.
+    pub fn new(bug: Option<Bug>) -> Self {
+        Self { table: Table::new(START, bug), now: START }
+    }
+}
+
+impl Sql for Model {
+    fn query(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        Ok(match self.table.begin(statement, &parameters, self.now) {
+            Begun::Done(rows) => rows,
+            Begun::Waiting(waiting) => self.table.apply(waiting),
+        })
+    }
+}
+
+impl Backend for Model {
+    fn set_clock(&mut self, now: Micros) {
+        self.now = now;
+    }
+
+    fn rows(&mut self) -> u64 {
+        self.table.rows()
+    }
+}
+
+/// Runs the sequential history of a seed on a database. No failure is permitted.
+pub fn simulate_in_sequence(seed: u64, backend: &mut dyn Backend) -> Simulated {
+    let mut choices = Choices::new(seed);
+    let calls = choices.rng.u32(15..60);
+    let mut steps_back = *choices.one_of(&[0, 0, 0, 1, 2]);
+    let mut sequence = Sequence { choices, backend, clock: START, position: 0, history: History::default() };
+    sequence.backend.set_clock(START);
+    let mut peak = START;
+    for _ in 0..calls {
+        sequence.position += 1;
+        if steps_back > 0 && sequence.choices.percent(5) {
+            steps_back -= 1;
+            sequence.history.steps_back.push(StepBack { at: sequence.position, peak });
+            let by = sequence.choices.step_back();
+            sequence.choices.stepped_back();
+            sequence.set_clock(sequence.clock - by);
+        } else if sequence.choices.percent(50) {
+            let next = sequence.choices.next_time(sequence.clock);
+            sequence.set_clock(next);
+        }
+        peak = peak.max(sequence.clock);
+        let asked = sequence.choices.request(sequence.clock);
+        sequence.call(&asked);
+    }
+    sequence.set_clock(peak + ELEVEN_YEARS);
+    let left = sequence.sweep_all();
+    let mut violations = checker::check(&sequence.history, |_, _| false).err().unwrap_or_default();
+    violations.extend(left);
+    Simulated { history: sequence.history, steps: Vec::new(), violations }
+}
+
+struct Sequence<'a> {
+    choices: Choices,
+    backend: &'a mut dyn Backend,
+    clock: Micros,
+    position: Position,
+    history: History,
+}
+
+/// The guest owns its database; this lends it one.
+struct Lent<'a>(&'a mut dyn Backend);
+
+impl Sql for Lent<'_> {
+    fn query(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        self.0.query(statement, parameters)
+    }
+}
+
+impl Sequence<'_> {
+    fn set_clock(&mut self, now: Micros) {
+        self.clock = now;
+        self.backend.set_clock(now);
+    }
+
+    fn call(&mut self, asked: &Asked) -> Told {
+        self.position += 1;
+        let began = self.position;
+        let told = calls::call(Lent(self.backend), asked);
+        self.position += 1;
+        if let Some(ticket) = told.ticket {
+            self.choices.learn(ticket, began, self.position);
+        }
+        self.history.calls.push(Call {
+            node: 0,
+            began,
+            ended: self.position,
+            settled: self.position,
+            now: Between::exactly(self.clock),
+            request: asked.request,
+            answer: told.answer,
+        });
+        told
+    }
+
+    fn sweep_all(&mut self) -> Option<Violation> {
+        let rows = self.backend.rows();
+        let mut removed = 0;
+        let sweep = Asked { request: Request::Sweep { limit: 2 }, ticket: None };
+        while let Answer::Swept { removed: some @ 1.. } = self.call(&sweep).answer {
+            removed += u64::from(some);
+        }
+        Violation::of_sweeps(self.history.calls.len() - 1, rows, removed, self.backend.rows())
+    }
+}

@@ -1,0 +1,369 @@
+//! Callers, nodes, a network that loses answers, and a database whose clock may be set back: one history, by a seed.
+//!
+//! The guest is synchronous: it asks for a statement and has the rows. To have many calls under way at once without a thread
+//! for each, a call is kept as its arguments and the answers it has had so far. To go on with it, it is run again from
+//! its beginning on those answers; what it asks for next is noted, and that run thrown away. The guest has neither
+//! clock nor randomness, so it asks the same every time.
+
+use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
+use cimd_cache_guest::statements::{Purpose, Statement};
+
+use crate::bug::Bug;
+use crate::calls::{self, Asked};
+use crate::checker::{self, Violation};
+use crate::choices::{Choices, START};
+use crate::history::{Answer, Between, Call, Failure, History, Micros, Position, Request, StepBack};
+use crate::table::{Begun, Table, Waiting};
+
+const SECOND: Micros = 1_000_000;
+const NODES: usize = 4;
+/// No statement runs for a minute.
+const STATEMENT_TIMEOUT: Micros = 60 * SECOND;
+/// The SQLSTATE of a statement that ran into its timeout.
+const QUERY_CANCELED: &str = "57014";
+/// Longer than any lifetime, and any ticket.
+pub(crate) const ELEVEN_YEARS: Micros = 11 * 366 * 86_400 * SECOND;
+
+/// A history that was simulated.
+#[derive(Debug)]
+pub struct Simulated {
+    /// What callers saw.
+    pub history: History,
+    /// What happened, a line for each step, if it was asked for.
+    pub steps: Vec<String>,
+    /// What the contract does not allow.
+    pub violations: Vec<Violation>,
+}
+
+/// Simulates the history of a seed on a table with a bug or with none.
+pub fn simulate(seed: u64, bug: Option<Bug>) -> Simulated {
+    World::new(seed, bug, false).run()
+}
+
+/// As [`simulate`], and tells each step.
+pub fn simulate_and_tell(seed: u64, bug: Option<Bug>) -> Simulated {
+    World::new(seed, bug, true).run()
+}
+
+struct World {
+    choices: Choices,
+    style: Style,
+    tell: bool,
+    table: Table,
+    clock: Micros,
+    peak: Micros,
+    position: Position,
+    flights: Vec<Flight>,
+    orphans: Vec<Orphan>,
+    history: History,
+    /// How each call may fail, by its index.
+    permitted: Vec<Option<Failure>>,
+    steps: Vec<String>,
+}
+
+/// What is likely in a history, in percent, and how much of it there is.
+struct Style {
+    events: u32,
+    at_once: usize,
+    clock: u32,
+    start: u32,
+    loss: u32,
+    steps_back: u32,
+}
+
+/// A call under way.
+struct Flight {
+    call: usize,
+    asked: Asked,
+    answers: Vec<Result<Vec<Row>, SqlError>>,
+    stage: Stage,
+}
+
+/// A statement whose caller does not wait for it any more.
+struct Orphan {
+    call: usize,
+    stage: Stage,
+}
+
+/// Where a statement is.
+enum Stage {
+    Sent(&'static Statement, Vec<Value>),
+    Waiting(Waiting),
+    Answered(Result<Vec<Row>, SqlError>),
+}
+
+/// Hands out the answers so far and notes what is asked then.
+struct Replay<'a> {
+    answers: std::slice::Iter<'a, Result<Vec<Row>, SqlError>>,
+    asked: &'a mut Option<(&'static Statement, Vec<Value>)>,
+}
+
+impl Sql for Replay<'_> {
+    fn query(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        match self.answers.next() {
+            Some(answer) => answer.clone(),
+            None => {
+                self.asked.get_or_insert((statement, parameters));
+                Err(SqlError::Unavailable)
+            }
+        }
+    }
+}
+
+impl World {
+    fn new(seed: u64, bug: Option<Bug>, tell: bool) -> Self {
+        let mut choices = Choices::new(seed);
+        let style = Style {
+            events: choices.rng.u32(40..160),
+            at_once: *choices.one_of(&[1, 1, 2, 3, 5]),
+            clock: choices.rng.u32(5..30),
+            start: choices.rng.u32(10..60),
+            loss: *choices.one_of(&[0, 0, 3, 10]),
+            steps_back: *choices.one_of(&[0, 0, 0, 1, 2]),
+        };
+        Self {
+            choices,
+            style,
+            tell,
+            table: Table::new(START - 86_400 * SECOND, bug),
+            clock: START,
+            peak: START,
+            position: 0,
+            flights: Vec::new(),
+            orphans: Vec::new(),
+            history: History::default(),
+            permitted: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    fn run(mut self) -> Simulated {
+        for _ in 0..self.style.events {
+            self.event();
+        }
+        while !(self.flights.is_empty() && self.orphans.is_empty()) {
+            self.go_on();
+        }
+        let left = self.sweep_all();
+        let permitted = &self.permitted;
+        let verdict = checker::check(&self.history, |call, failure| permitted[call] == Some(failure));
+        let mut violations = verdict.err().unwrap_or_default();
+        violations.extend(left);
+        Simulated { history: self.history, steps: self.steps, violations }
+    }
+
+    fn event(&mut self) {
+        self.position += 1;
+        if self.choices.percent(self.style.clock) {
+            self.set_clock();
+        } else if self.flights.is_empty()
+            || (self.flights.len() < self.style.at_once && self.choices.percent(self.style.start))
+        {
+            let asked = self.choices.request(self.clock);
+            self.start(asked);
+        } else if self.choices.percent(self.style.loss) {
+            self.lose();
+        } else {
+            self.go_on();
+        }
+    }
+
+    fn set_clock(&mut self) {
+        if self.style.steps_back > 0 && self.choices.percent(8) {
+            self.style.steps_back -= 1;
+            self.fail_over();
+        } else {
+            self.clock = self.choices.next_time(self.clock);
+            self.tell(|world| format!("the clock shows {}", world.clock));
+        }
+        self.peak = self.peak.max(self.clock);
+    }
+
+    /// Another server takes over, and its clock is behind. What was running is rolled back.
+    fn fail_over(&mut self) {
+        self.history.steps_back.push(StepBack { at: self.position, peak: self.peak });
+        self.clock -= self.choices.step_back();
+        self.choices.stepped_back();
+        self.tell(|world| format!("failover: the clock is set back to {}", world.clock));
+        for flight in &mut self.flights {
+            if let Stage::Waiting(_) = flight.stage {
+                flight.stage = Stage::Answered(Err(SqlError::Unavailable));
+            }
+        }
+        let (position, calls) = (self.position, &mut self.history.calls);
+        self.orphans.retain(|orphan| {
+            let running = matches!(orphan.stage, Stage::Waiting(_));
+            if running {
+                calls[orphan.call].settled = position;
+            }
+            !running
+        });
+    }
+
+    fn start(&mut self, asked: Asked) {
+        let call = self.history.calls.len();
+        let node = self.choices.rng.usize(0..NODES);
+        self.history.calls.push(Call {
+            node,
+            began: self.position,
+            ended: Position::MAX,
+            settled: Position::MAX,
+            now: Between { earliest: Micros::MAX, latest: Micros::MIN },
+            request: asked.request,
+            answer: Answer::Lost,
+        });
+        self.permitted.push(None);
+        self.tell(|_| format!("call {call} at node {node}: {:?}", asked.request));
+        let flight = Flight { call, asked, answers: Vec::new(), stage: Stage::Answered(Ok(Vec::new())) };
+        self.resume(flight);
+    }
+
+    /// Gives the answer to a statement to the call that asked for it.
+    fn deliver(&mut self, mut flight: Flight, answer: Result<Vec<Row>, SqlError>) {
+        if let Err(error) = &answer {
+            let timed_out = matches!(error, SqlError::TimedOut | SqlError::Database(_));
+            let failure = if timed_out { Failure::TimedOut } else { Failure::Unavailable };
+            self.permitted[flight.call] = Some(failure);
+        }
+        flight.answers.push(answer);
+        self.resume(flight);
+    }
+
+    /// Runs a call on the answers it has. Either it wants another statement, or it is over.
+    fn resume(&mut self, mut flight: Flight) {
+        let mut wanted = None;
+        let replay = Replay { answers: flight.answers.iter(), asked: &mut wanted };
+        let told = calls::call(replay, &flight.asked);
+        if let Some((statement, parameters)) = wanted {
+            flight.stage = Stage::Sent(statement, parameters);
+            self.flights.push(flight);
+            return;
+        }
+        if let (Some(ticket), Answer::Hit { .. } | Answer::Miss { .. }) = (told.ticket, told.answer) {
+            self.choices.learn(ticket, self.history.calls[flight.call].began, self.position);
+        }
+        self.end(flight.call, told.answer);
+    }
+
+    /// The caller has its answer, or does not wait for it any more.
+    fn end(&mut self, call: usize, answer: Answer) {
+        let orphaned = self.orphans.iter().any(|orphan| orphan.call == call);
+        let ended = &mut self.history.calls[call];
+        ended.answer = answer;
+        ended.ended = self.position;
+        ended.settled = if orphaned { Position::MAX } else { self.position };
+        if ended.now.earliest > ended.now.latest {
+            // No statement has begun, perhaps none ever will.
+            ended.now = Between::exactly(self.clock);
+        }
+        self.tell(|_| format!("call {call} ends: {answer:?}"));
+    }
+
+    /// Something that is under way goes a stage further.
+    fn go_on(&mut self) {
+        self.position += 1;
+        let chosen = self.choices.rng.usize(0..self.flights.len() + self.orphans.len());
+        if chosen < self.flights.len() {
+            let mut flight = self.flights.swap_remove(chosen);
+            match flight.stage {
+                Stage::Answered(answer) => {
+                    flight.stage = Stage::Answered(Ok(Vec::new()));
+                    self.deliver(flight, answer);
+                }
+                stage => {
+                    flight.stage = self.run_statement(flight.call, stage);
+                    self.flights.push(flight);
+                }
+            }
+        } else {
+            let mut orphan = self.orphans.swap_remove(chosen - self.flights.len());
+            let vanishes = matches!(orphan.stage, Stage::Sent(..)) && self.choices.percent(10);
+            if !vanishes {
+                orphan.stage = self.run_statement(orphan.call, orphan.stage);
+            }
+            if vanishes || matches!(orphan.stage, Stage::Answered(_)) {
+                self.history.calls[orphan.call].settled = self.position;
+            } else {
+                self.orphans.push(orphan);
+            }
+        }
+    }
+
+    /// Begins or applies a statement.
+    fn run_statement(&mut self, call: usize, stage: Stage) -> Stage {
+        match stage {
+            Stage::Sent(statement, parameters) => {
+                let now = &mut self.history.calls[call].now;
+                now.earliest = now.earliest.min(self.clock);
+                now.latest = now.latest.max(self.clock);
+                self.tell(|_| format!("call {call}: {} begins with {parameters:?}", statement.name));
+                match self.table.begin(statement, &parameters, self.clock) {
+                    Begun::Done(rows) => Stage::Answered(Ok(rows)),
+                    Begun::Waiting(waiting) => {
+                        self.choices.statement_began(self.clock);
+                        Stage::Waiting(waiting)
+                    }
+                }
+            }
+            Stage::Waiting(waiting) if self.clock - waiting.now >= STATEMENT_TIMEOUT => {
+                self.tell(|_| format!("call {call}: the statement has run for a minute and is cancelled"));
+                Stage::Answered(Err(SqlError::Database(QUERY_CANCELED.to_owned())))
+            }
+            Stage::Waiting(waiting) => {
+                let rows = self.table.apply(waiting);
+                self.tell(|_| format!("call {call}: the statement is applied: {} rows", rows.len()));
+                Stage::Answered(Ok(rows))
+            }
+            answered @ Stage::Answered(_) => answered,
+        }
+    }
+
+    /// A connection breaks, a deadline passes, or a caller leaves. The statement is not told.
+    fn lose(&mut self) {
+        let chosen = self.choices.rng.usize(0..self.flights.len());
+        let mut flight = self.flights.swap_remove(chosen);
+        let stage = std::mem::replace(&mut flight.stage, Stage::Answered(Ok(Vec::new())));
+        let writes = match &stage {
+            Stage::Sent(statement, _) => statement.purpose != Purpose::Read,
+            Stage::Waiting(_) => true,
+            Stage::Answered(_) => false,
+        };
+        if writes {
+            self.orphans.push(Orphan { call: flight.call, stage });
+        }
+        if self.choices.percent(25) {
+            self.end(flight.call, Answer::Lost);
+        } else {
+            let unavailable = self.choices.rng.bool();
+            let error = if unavailable { SqlError::Unavailable } else { SqlError::TimedOut };
+            self.deliver(flight, Err(error));
+        }
+    }
+
+    /// 12: whatever happened, after eleven years all can be swept, and each row counts once.
+    fn sweep_all(&mut self) -> Option<Violation> {
+        self.clock = self.peak + ELEVEN_YEARS;
+        let rows = self.table.rows();
+        let mut removed = 0;
+        loop {
+            self.position += 1;
+            self.start(Asked { request: Request::Sweep { limit: 2 }, ticket: None });
+            while !self.flights.is_empty() {
+                self.go_on();
+            }
+            let last = self.history.calls.last()?;
+            match last.answer {
+                Answer::Swept { removed: some @ 1.. } => removed += u64::from(some),
+                _ => break,
+            }
+        }
+        Violation::of_sweeps(self.history.calls.len() - 1, rows, removed, self.table.rows())
+    }
+
+    fn tell(&mut self, step: impl FnOnce(&Self) -> String) {
+        if self.tell {
+            let step = format!("{:>4}  {}", self.position, step(self));
+            self.steps.push(step);
+        }
+    }
+}
