@@ -1,0 +1,163 @@
+//! Bugs in the guest's Rust: a copy of the workspace with one line changed has to fail.
+
+#![expect(clippy::unwrap_used, reason = "in a test that is how a failure is reported")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A change of one of the guest's files, and the bug of the model that would hide behind the unchanged line.
+struct Mutant {
+    promise: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+    bug: Option<&'static str>,
+}
+
+const fn mutant(promise: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Mutant {
+    Mutant { promise, file, from, to, bug: None }
+}
+
+const MUTANTS: [Mutant; 12] = [
+    Mutant {
+        bug: Some("GetIgnoresExpiry"),
+        ..mutant(
+            "the expiry is checked again",
+            "cache.rs",
+            "Value::Int64(expires_at)) if expires_at > now =>",
+            "Value::Int64(expires_at)) =>",
+        )
+    },
+    mutant(
+        "a ticket ahead of the clock is told from a lost race",
+        "cache.rs",
+        "if fetched_at > now {",
+        "if false {",
+    ),
+    mutant(
+        "an expiry too far ahead is told from a lost race",
+        "cache.rs",
+        "if expires_at > now.saturating_add(",
+        "if expires_at < now.saturating_sub(",
+    ),
+    mutant("no row means not stored", "cache.rs", "if rows.is_empty()", "if !rows.is_empty()"),
+    mutant(
+        "a put sends its ticket",
+        "cache.rs",
+        "(Value::Int64(ticket.read_at()), Value",
+        "(Value::Null, Value",
+    ),
+    mutant(
+        "a put sends the purge its ticket saw",
+        "cache.rs",
+        ", Value::Int64(ticket.purged_at()))",
+        ", Value::Null)",
+    ),
+    mutant(
+        "freshness is in milliseconds",
+        "cache.rs",
+        ".unsigned_abs() / 1_000,",
+        ".unsigned_abs() / 1_000_000,",
+    ),
+    mutant(
+        "an expiry is rounded down",
+        "cache.rs",
+        "expires_at.div_euclid(MICROS)",
+        "(expires_at + MICROS - 1).div_euclid(MICROS)",
+    ),
+    mutant(
+        "the two halves of a sweep share its limit",
+        "cache.rs",
+        "i64::from(limit - removed)",
+        "i64::from(limit)",
+    ),
+    mutant("a delete says what it found", "cache.rs", "=> Ok(had_document)", "=> Ok(!had_document)"),
+    mutant(
+        "a timeout is not an outage",
+        "error.rs",
+        "\"57014\" | \"55P03\" => Error::TimedOut",
+        "\"57014\" | \"55P03\" => Error::Unavailable",
+    ),
+    mutant(
+        "nothing but a ticket is one",
+        "ticket.rs",
+        "digits.then(|| i64::from_str_radix(text, 16).ok())?",
+        "i64::from_str_radix(text, 16).ok().filter(|_| digits || text.len() < 18)",
+    ),
+];
+
+#[test]
+fn every_bug_in_the_guest_is_found() {
+    let workspace = Workspace::copy();
+    assert!(workspace.passes(None), "the unchanged copy must pass");
+    for Mutant { promise, file, from, to, bug } in MUTANTS {
+        let path = workspace.folder.join("guest/src").join(file);
+        let original = fs::read_to_string(&path).unwrap();
+        assert_eq!(original.matches(from).count(), 1, "{promise}: {file} has changed, so must the mutant");
+        fs::write(&path, original.replace(from, to)).unwrap();
+        assert!(!workspace.passes(bug), "nobody noticed the opposite of: {promise}");
+        fs::write(&path, original).unwrap();
+    }
+}
+
+/// A workspace of the guest and the simulator only, at a place that stays, with what was compiled for it, from run to run.
+struct Workspace {
+    folder: PathBuf,
+}
+
+impl Workspace {
+    fn copy() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+        fs::create_dir_all(&folder).unwrap();
+        let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+        let members = manifest.lines().find(|line| line.starts_with("members")).unwrap();
+        let manifest = manifest.replace(members, "members = [\"guest\", \"simulator\"]");
+        // The profiles are for speed at run time; here it is compiling that takes the time.
+        let profiles = manifest.find("[profile.").unwrap_or(manifest.len());
+        fs::write(folder.join("Cargo.toml"), &manifest[..profiles]).unwrap();
+        for file in ["Cargo.lock", "rust-toolchain.toml"] {
+            fs::copy(root.join(file), folder.join(file)).unwrap();
+        }
+        for member in ["guest", "simulator"] {
+            let (from, to) = (root.join(member), folder.join(member));
+            if to.exists() {
+                fs::remove_dir_all(&to).unwrap();
+            }
+            fs::create_dir(&to).unwrap();
+            fs::copy(from.join("Cargo.toml"), to.join("Cargo.toml")).unwrap();
+            copy(&from.join("src"), &to.join("src"));
+        }
+        Self { folder }
+    }
+
+    /// Whether the simulator, built with the guest as it is now, finds nothing.
+    fn passes(&self, bug: Option<&str>) -> bool {
+        let mut run = Command::new(env!("CARGO"));
+        run.current_dir(&self.folder)
+            .args(["run", "--offline", "--quiet", "-p", "cimd-cache-simulator", "--", "--histories", "20000"])
+            .args(bug.iter().flat_map(|bug| ["--bug", bug]))
+            .env("CARGO_TARGET_DIR", self.folder.join("target"))
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_DEV_DEBUG", "false");
+        let output = run.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let verdict = said.contains("violates the contract");
+        assert!(output.status.success() != verdict, "{said}{}", String::from_utf8_lossy(&output.stderr));
+        !verdict
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
