@@ -88,6 +88,11 @@ left join cimd_cache.purge p on p.id = 1",
 ///
 /// Under READ COMMITTED the conflicting row is locked and the last condition is decided on its newest version, so
 /// no two puts can both believe to be the later.
+///
+/// Whether a row is a leftover goes by when it was last touched by a clock: a document's fetch, but the delete of a
+/// mark, which is the mark's `expires_at`. A mark's `fetched_at` may be that of the document it took the place of, up to
+/// a minute ahead of the delete. By that, a put that began just before the delete and waited would take the mark for a
+/// leftover, and bring back what was deleted.
 pub const PUT: Statement = Statement {
     name: "put",
     purpose: Purpose::Write,
@@ -112,7 +117,8 @@ set metadata = excluded.metadata,
     fetched_at = excluded.fetched_at,
     after_purge = excluded.after_purge
 where excluded.fetched_at >= m.fetched_at
-   or m.fetched_at - excluded.inserted_at > interval '60 seconds'
+   or case when m.metadata is null then m.expires_at else m.fetched_at end - excluded.inserted_at
+      > interval '60 seconds'
 returning true",
     parameters: &[Text, Text, Int64, Int64, Int64, Int64],
     columns: &[Boolean],

@@ -78,17 +78,22 @@ bugs! {
     GetIgnoresPurge: GET, InSequence, " and m.after_purge = p.purged_at" => "";
     /// Every put replaces what is there.
     PutUnguarded: PUT, InSequence,
-        "\nwhere excluded.fetched_at >= m.fetched_at\n   or m.fetched_at - excluded.inserted_at > interval '60 seconds'" => "";
+        "\nwhere excluded.fetched_at >= m.fetched_at\n   or case when m.metadata is null then m.expires_at else m.fetched_at end - excluded.inserted_at\n      > interval '60 seconds'"
+            => "";
     /// A put repeated with its ticket loses against itself.
     PutLosesTies: PUT, InSequence, "excluded.fetched_at >= m.fetched_at" => "excluded.fetched_at > m.fetched_at";
     /// The longer lifetime wins.
     PutComparesExpiries: PUT, InSequence,
         "excluded.fetched_at >= m.fetched_at" => "excluded.expires_at >= m.expires_at";
     /// A put that waited takes a newer row for a leftover.
-    LeftoverAtOnce: PUT, InSequence, "> interval '60 seconds'" => "> interval '0 seconds'";
+    LeftoverAtOnce: PUT, ByOverlap, "> interval '60 seconds'" => "> interval '0 seconds'";
     /// A row that a step back of the clock left over is never replaced.
     LeftoverForEver: PUT, InSequence,
-        "\n   or m.fetched_at - excluded.inserted_at > interval '60 seconds'" => "";
+        "\n   or case when m.metadata is null then m.expires_at else m.fetched_at end - excluded.inserted_at\n      > interval '60 seconds'"
+            => "";
+    /// A put that waited takes for a leftover the mark of a document from just less than a minute ahead.
+    LeftoverIfFetchedAhead: PUT, ByOverlap,
+        "case when m.metadata is null then m.expires_at else m.fetched_at end" => "m.fetched_at";
     /// A ticket is good for ever.
     TicketNeverOld: PUT, InSequence, "\n  and f.fetched_at > now() - interval '600 seconds'" => "";
     /// A ticket may be ahead of the clock.

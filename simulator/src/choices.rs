@@ -25,6 +25,8 @@ pub(crate) struct Choices {
     documents: u64,
     /// Times at which something changes: tickets run out, documents expire, rows may be swept.
     moments: Vec<Micros>,
+    /// After a step back, when what is in the table is a minute ahead no more.
+    leftovers: Vec<Micros>,
 }
 
 /// A ticket that a get gave.
@@ -48,6 +50,7 @@ impl Choices {
             tickets: Vec::new(),
             documents: 0,
             moments: Vec::new(),
+            leftovers: Vec::new(),
         }
     }
 
@@ -68,9 +71,9 @@ impl Choices {
     }
 
     /// After a step back, what is in the table is a leftover for some time.
-    pub(crate) fn stepped_back(&mut self) {
-        let before: Vec<_> = self.tickets.iter().map(|known| known.ticket.read_at()).collect();
-        self.moments.extend(before.iter().flat_map(|at| [*at, at - 60 * SECOND]));
+    pub(crate) fn stepped_back(&mut self, peak: Micros) {
+        let fetched = self.tickets.iter().rev().take(4).map(|known| known.ticket.read_at());
+        self.leftovers = fetched.chain([peak]).map(|at| at - 60 * SECOND).collect();
     }
 
     pub(crate) fn request(&mut self, now: Micros) -> Asked {
@@ -159,18 +162,29 @@ impl Choices {
             35..45 => self.rng.i64(0..5 * MILLI),
             45..55 => self.rng.i64(0..2 * SECOND),
             55..62 => self.rng.i64(0..70) * SECOND,
+            62..70 if !self.leftovers.is_empty() => {
+                let moments = within_a_day(&self.leftovers, now);
+                self.until_one_of(&moments, now)
+            }
             _ => {
                 let from = if self.percent(70) { self.moments.len().saturating_sub(12) } else { 0 };
-                let ahead = self.moments[from..].iter().filter(|&&at| at > now && at < now + 86_400 * SECOND);
-                let ahead: Vec<_> = ahead.copied().collect();
-                if ahead.is_empty() { 1 } else { *self.one_of(&ahead) + self.rng.i64(-1..=1) - now }
+                let moments = within_a_day(&self.moments[from..], now);
+                self.until_one_of(&moments, now)
             }
         };
         now + later.max(0)
     }
 
-    /// How far the clock is set back by a failover.
+    /// How long it is to one of these moments, or right before or after it.
+    fn until_one_of(&mut self, moments: &[Micros], now: Micros) -> Micros {
+        if moments.is_empty() { 1 } else { *self.one_of(moments) + self.rng.i64(-1..=1) - now }
+    }
+
+    /// How far the clock is set back by a failover. Often by about a minute, which makes leftovers of some rows and not of others.
     pub(crate) fn step_back(&mut self) -> Micros {
+        if self.percent(50) {
+            return 60 * SECOND + self.rng.i64(-3..=10);
+        }
         let by = *self.one_of(&[1, 30, 59, 60, 61, 90, 300, 601, 1_200, 7_200, 86_400]);
         by * SECOND + self.rng.i64(-1..=1)
     }
@@ -178,4 +192,8 @@ impl Choices {
     pub(crate) fn one_of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.rng.usize(0..items.len())]
     }
+}
+
+fn within_a_day(moments: &[Micros], now: Micros) -> Vec<Micros> {
+    moments.iter().filter(|&&at| at > now && at < now + 86_400 * SECOND).copied().collect()
 }

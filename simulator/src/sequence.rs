@@ -71,7 +71,7 @@ pub fn simulate_in_sequence(seed: u64, backend: &mut dyn Backend) -> Simulated {
             steps_back -= 1;
             sequence.history.steps_back.push(StepBack { at: sequence.position, peak });
             let by = sequence.choices.step_back();
-            sequence.choices.stepped_back();
+            sequence.choices.stepped_back(peak);
             sequence.set_clock(sequence.clock - by);
         } else if sequence.choices.percent(50) {
             let next = sequence.choices.next_time(sequence.clock);

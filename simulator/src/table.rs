@@ -182,7 +182,9 @@ impl Table {
             excluded.fetched_at >= row.fetched_at
         };
         let ahead = if has(Bug::LeftoverAtOnce) { 0 } else { LEFTOVER };
-        let leftover = row.fetched_at - now > ahead && !has(Bug::LeftoverForEver);
+        let mark = row.metadata.is_none() && !has(Bug::LeftoverIfFetchedAhead);
+        let touched = if mark { row.expires_at } else { row.fetched_at };
+        let leftover = touched - now > ahead && !has(Bug::LeftoverForEver);
         if !(newest || leftover || has(Bug::PutUnguarded)) {
             return Vec::new();
         }

@@ -183,7 +183,7 @@ impl World {
     fn fail_over(&mut self) {
         self.history.steps_back.push(StepBack { at: self.position, peak: self.peak });
         self.clock -= self.choices.step_back();
-        self.choices.stepped_back();
+        self.choices.stepped_back(self.peak);
         self.tell(|world| format!("failover: the clock is set back to {}", world.clock));
         for flight in &mut self.flights {
             if let Stage::Waiting(_) = flight.stage {
