@@ -86,6 +86,7 @@ struct Facts<'a> {
     keys: HashMap<usize, Key>,
     /// The key of each document, and its put's place there.
     documents: HashMap<u64, (usize, usize)>,
+    /// In the order in which they began.
     purges: Vec<Removal>,
 }
 
@@ -138,6 +139,7 @@ impl<'a> Facts<'a> {
                 Request::Get { .. } | Request::Sweep { .. } => {}
             }
         }
+        facts.purges.sort_by_key(|purge| purge.began);
         for (&number, key) in &mut facts.keys {
             key.puts.sort_by_key(|put| put.began);
             key.deletes.sort_by_key(|delete| delete.began);
@@ -191,7 +193,7 @@ impl<'a> Facts<'a> {
             }
             (Request::Delete { key }, Answer::Deleted(true)) => {
                 let had = self.keys.get(&key).is_some_and(|key| {
-                    key.puts.iter().any(|put| self.why_not_there(put, index, call.now).is_ok())
+                    key.puts.iter().rev().any(|put| self.why_not_there(put, index, call.now).is_ok())
                 });
                 demand(had, 11, &[index], || "there was no document that a get would have hit".into())
             }

@@ -10,9 +10,18 @@ pub(super) struct Key {
     pub(super) puts: Vec<Put>,
     /// In the order in which they began.
     pub(super) deletes: Vec<Removal>,
-    /// When each known put was known, in that order, with the latest fetch of all puts known by then. Of a rule that asks for
-    /// a later one, this tells at once that there is none.
-    latest_known: Vec<(Position, Micros)>,
+    /// The known puts, in the order in which they became known.
+    known: Vec<Known>,
+}
+
+/// A put that became known to be stored.
+#[derive(Debug)]
+struct Known {
+    from: Position,
+    /// Its place among the puts.
+    place: usize,
+    /// The latest fetch of all that were known by then. It tells at once that there is no later one.
+    latest_fetch: Micros,
 }
 
 /// From when on a document cannot be found any more, and why.
@@ -26,20 +35,28 @@ pub(super) struct Gone {
 impl Key {
     /// To be called when it is known which puts were stored.
     pub(super) fn index(&mut self) {
-        let mut known: Vec<_> =
-            self.puts.iter().filter_map(|put| Some((put.known?, put.fetched.at.earliest))).collect();
+        let known = self.puts.iter().enumerate().filter_map(|(place, put)| Some((put.known?, place)));
+        let mut known: Vec<_> = known.collect();
         known.sort_unstable();
-        let mut latest = Micros::MIN;
-        for (_, fetched) in &mut known {
-            latest = latest.max(*fetched);
-            *fetched = latest;
-        }
-        self.latest_known = known;
+        let mut latest_fetch = Micros::MIN;
+        let known = known.into_iter().map(|(from, place)| {
+            latest_fetch = latest_fetch.max(self.puts[place].fetched.at.earliest);
+            Known { from, place, latest_fetch }
+        });
+        self.known = known.collect();
     }
 
     fn latest_fetch_known_before(&self, position: Position) -> Micros {
-        let before = self.latest_known.partition_point(|(known, _)| *known < position);
-        before.checked_sub(1).map_or(Micros::MIN, |last| self.latest_known[last].1)
+        let before = self.known.partition_point(|known| known.from < position);
+        before.checked_sub(1).map_or(Micros::MIN, |last| self.known[last].latest_fetch)
+    }
+
+    /// The known puts from the first on that can have been fetched or have begun after this one.
+    fn known_after(&self, put: &Put) -> impl Iterator<Item = (Position, &Put)> {
+        let later = self.known.partition_point(|known| {
+            known.latest_fetch <= put.fetched.at.latest && known.from <= put.settled
+        });
+        self.known[later..].iter().map(|known| (known.from, &self.puts[known.place]))
     }
 }
 
@@ -53,19 +70,23 @@ impl Facts<'_> {
     /// When and by what the document of a put was certainly replaced, removed or purged for good.
     pub(super) fn gone(&self, put: &Put) -> Option<Gone> {
         let key = &self.keys[&self.documents[&put.document].0];
-        let by_puts = key.puts.iter().filter(|other| other.document != put.document).filter_map(|other| {
-            let from = other.known?;
-            let why = if put.settled < other.began {
-                // Whatever the clocks say: stored is stored.
-                "a put that began after this one was over has taken its place"
-            } else if self.surely_later(other.fetched, put.fetched, put.settled.max(from.min(other.settled)))
-            {
-                "a document with a later ticket was stored"
-            } else {
-                return None;
-            };
-            Some(Gone { from, by: other.call, rule: 5, why })
-        });
+        let by_put = key.known_after(put).filter(|(_, other)| other.document != put.document).find_map(
+            |(from, other)| {
+                let why = if put.settled < other.began {
+                    // Whatever the clocks say: stored is stored.
+                    "a put that began after this one was over has taken its place"
+                } else if self.surely_later(
+                    other.fetched,
+                    put.fetched,
+                    put.settled.max(from.min(other.settled)),
+                ) {
+                    "a document with a later ticket was stored"
+                } else {
+                    return None;
+                };
+                Some(Gone { from, by: other.call, rule: 5, why })
+            },
+        );
         let by_deletes = key.deletes.iter().filter_map(|delete| {
             let from = delete.known?;
             let why = if put.settled < delete.began {
@@ -77,12 +98,12 @@ impl Facts<'_> {
             };
             Some(Gone { from, by: delete.call, rule: 11, why })
         });
-        let by_purges = self.purges.iter().filter_map(|purge| {
-            let from = purge.known?;
+        let later = self.purges.partition_point(|purge| purge.began <= put.before_purges_from);
+        let by_purges = self.purges[later..].iter().filter_map(|purge| {
             let why = "it was fetched before a purge";
-            (put.before_purges_from < purge.began).then_some(Gone { from, by: purge.call, rule: 11, why })
+            Some(Gone { from: purge.known?, by: purge.call, rule: 11, why })
         });
-        by_puts.chain(by_deletes).chain(by_purges).min_by_key(|gone| gone.from)
+        by_put.into_iter().chain(by_deletes).chain(by_purges).min_by_key(|gone| gone.from)
     }
 
     /// 5, 11: a put that says it was stored lost to nothing that was certain before it began.
