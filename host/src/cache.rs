@@ -294,7 +294,7 @@ impl Cache {
             instances: instances.existing,
             calls: instances.in_use,
             discarded: instances.discarded,
-            shed: instances.shed,
+            shed: instances.shed + self.sql.postgres().map_or(0, Postgres::shed),
             near_hits: self.near.as_ref().map_or(0, |near| near.hits()),
             near_bytes: self.near.as_ref().map_or(0, |near| near.bytes()),
         }

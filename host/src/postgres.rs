@@ -87,6 +87,11 @@ impl Postgres {
         })
     }
 
+    /// How many statements were not sent because too many others were under way.
+    pub(crate) fn shed(&self) -> u64 {
+        self.turns.shed()
+    }
+
     pub(crate) fn schema(&self) -> &Schema {
         &self.destination.schema
     }
@@ -146,6 +151,11 @@ impl Postgres {
         for tried in 1.. {
             let session = tokio::time::timeout_at(deadline, lane.session()).await;
             let session = session.unwrap_or(Err(Failure::Unavailable))?;
+            // Statements whose callers gave up are not among the calls under way, and yet the server works on them.
+            if lane.backlog() >= self.turns.most() {
+                self.turns.refuse();
+                return Err(Failure::Unavailable);
+            }
             let named = self.destination.naming.is_used_for(statements::ALL[index]);
             let failure = match session.run(index, parameters, deadline).await {
                 Ok(rows) => return Ok(rows),
@@ -197,12 +207,12 @@ impl Postgres {
             Purpose::Write => &self.writes,
             Purpose::Maintenance => &self.maintenance,
         };
-        let least_busy = lanes.iter().min_by_key(|lane| lane.calls());
+        let least_busy = lanes.iter().min_by_key(|lane| lane.load());
         let least_busy = least_busy.expect("the builder allows no purpose without a lane");
         if least_busy.open().is_ok() {
             return least_busy;
         }
-        lanes.iter().filter(|lane| lane.is_open()).min_by_key(|lane| lane.calls()).unwrap_or(least_busy)
+        lanes.iter().filter(|lane| lane.is_open()).min_by_key(|lane| lane.load()).unwrap_or(least_busy)
     }
 }
 

@@ -47,6 +47,11 @@ impl Turns {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
     /// How many are taken.
     pub(crate) fn taken(&self) -> usize {
         self.most - self.free.available_permits()
@@ -64,21 +69,22 @@ impl Turns {
             Err(_) => match self.wait(deadline).await {
                 Some(permit) => permit,
                 None => {
-                    self.shed.fetch_add(1, Ordering::Relaxed);
-                    if let Some(held_back) = self.told.pass() {
-                        let waiting = self.waiting.load(Ordering::Relaxed);
-                        tracing::warn!(
-                            waiting,
-                            under_way = self.most,
-                            held_back,
-                            "a call is shed: too many are under way"
-                        );
-                    }
+                    self.refuse();
                     return None;
                 }
             },
         };
         Some(Turn { _permit: permit, turns: self, began: Instant::now() })
+    }
+
+    /// Counts and reports a call for which there was no place.
+    pub(crate) fn refuse(&self) {
+        self.shed.fetch_add(1, Ordering::Relaxed);
+        if let Some(held_back) = self.told.pass() {
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            let under_way = self.most;
+            tracing::warn!(waiting, under_way, held_back, "a call is shed: too many are under way");
+        }
     }
 
     async fn wait(&self, deadline: Instant) -> Option<SemaphorePermit<'_>> {

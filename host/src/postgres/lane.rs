@@ -85,6 +85,9 @@ pub(super) struct Counts {
     connections: AtomicU64,
     pub(super) prepared: AtomicU64,
     pub(super) statements: AtomicU64,
+    /// Which of the statements is the last that was answered, and with it, because answers come in the order of the
+    /// questions, all before it.
+    pub(super) answered: AtomicU64,
 }
 
 /// What lanes have done so far.
@@ -143,7 +146,7 @@ impl Lane {
     }
 
     pub(super) fn done(&self) -> Done {
-        let Counts { connections, prepared, statements } = &*self.counts;
+        let Counts { connections, prepared, statements, .. } = &*self.counts;
         Done {
             connections: connections.load(Ordering::Relaxed),
             prepared: prepared.load(Ordering::Relaxed),
@@ -151,9 +154,17 @@ impl Lane {
         }
     }
 
-    /// How many calls are on this lane.
-    pub(super) fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+    /// How much is to be done on this lane: calls, or statements without an answer if there are more of them, because
+    /// callers have given up and the server has not.
+    pub(super) fn load(&self) -> usize {
+        self.calls.load(Ordering::Relaxed).max(self.backlog())
+    }
+
+    /// How many statements were sent and not answered. After callers gave up it may be too high until the next answer.
+    pub(super) fn backlog(&self) -> usize {
+        let Counts { statements, answered, .. } = &*self.counts;
+        let backlog = statements.load(Ordering::Relaxed).saturating_sub(answered.load(Ordering::Relaxed));
+        usize::try_from(backlog).unwrap_or(usize::MAX)
     }
 
     /// Counts a call for as long as the guard lives.
@@ -217,11 +228,14 @@ impl Lane {
             attempt.outcome = connector.connect(settings, patience).await.map(|(client, connection)| {
                 let connection = tokio::spawn(gathering(connection, attempt.lane.calls.clone()));
                 let Lane { destination, counts, .. } = &*attempt.lane;
+                // What was sent before will not be answered any more.
+                counts.answered.fetch_max(counts.statements.load(Ordering::Relaxed), Ordering::Relaxed);
                 let connected = (client, connection);
                 Arc::new(Session::new(destination.clone(), counts.clone(), connected, failures))
             });
             if let Ok(session) = &attempt.outcome {
-                tokio::spawn(close_when_idle(Arc::downgrade(&attempt.lane), Arc::downgrade(session)));
+                let closer = close_when_idle(Arc::downgrade(&attempt.lane), Arc::downgrade(session));
+                session.closed_by(&tokio::spawn(closer));
             }
             attempt.outcome.clone()
         });
@@ -266,7 +280,7 @@ async fn close_when_idle(lane: Weak<Lane>, session: Weak<Session>) {
         tokio::time::sleep(idle).await;
         let (Some(lane), Some(session)) = (lane.upgrade(), session.upgrade()) else { return };
         let statements = lane.counts.statements.load(Ordering::Relaxed);
-        if seen.replace(statements) != Some(statements) || lane.calls() > 0 {
+        if seen.replace(statements) != Some(statements) || lane.calls.load(Ordering::Relaxed) > 0 {
             continue;
         }
         let mut slot = lane.slot.lock();

@@ -7,8 +7,8 @@
 //! the server refuses to run one for the other, and a get can never turn out to be a delete. After such a refusal nothing
 //! is prepared any more.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cimd_cache_guest::statements::{self, Statement};
@@ -58,6 +58,8 @@ pub(super) struct Session {
     /// Taken by whoever replaces it, to wait for its end.
     connection: Mutex<Option<JoinHandle<()>>>,
     abort: AbortHandle,
+    /// The task that closes it when nobody uses it, which ends with it.
+    closer: OnceLock<AbortHandle>,
     destination: Arc<Destination>,
     counts: Arc<Counts>,
     prepared: [Mutex<Arc<OnceCell<Prepared>>>; statements::ALL.len()],
@@ -82,6 +84,7 @@ impl Session {
             client,
             abort: connection.abort_handle(),
             connection: Mutex::new(Some(connection)),
+            closer: OnceLock::new(),
             destination,
             counts,
             prepared: Default::default(),
@@ -89,6 +92,11 @@ impl Session {
             failures,
             unanswered_since: AtomicU64::new(ANSWERED),
         }
+    }
+
+    pub(super) fn closed_by(&self, closer: &JoinHandle<()>) {
+        // There is one, set once.
+        let _ = self.closer.set(closer.abort_handle());
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -149,17 +157,21 @@ impl Session {
         let statement = statements::ALL[index];
         let answer = async {
             let parameters = parameters.iter().map(values::Parameter);
-            let rows = if self.destination.naming.is_used_for(statement) {
+            let send = || self.counts.statements.fetch_add(1, Ordering::Relaxed) + 1;
+            let (number, rows) = if self.destination.naming.is_used_for(statement) {
                 let prepared = self.prepare(index).await?;
-                self.counts.statements.fetch_add(1, Ordering::Relaxed);
-                self.client.query_raw(&prepared, parameters).await?
+                (send(), self.client.query_raw(&prepared, parameters).await)
             } else {
                 let sql = self.destination.schema.qualify(statement.sql);
-                self.counts.statements.fetch_add(1, Ordering::Relaxed);
                 let typed = parameters.zip(values::parameter_types(statement));
-                self.client.query_typed_raw(&sql, typed).await?
+                (send(), self.client.query_typed_raw(&sql, typed).await)
             };
-            values::collect(statement, rows).await
+            let result = match rows {
+                Ok(rows) => values::collect(statement, rows).await,
+                Err(error) => Err(error.into()),
+            };
+            self.counts.answered.fetch_max(number, Ordering::Relaxed);
+            result
         };
         self.answer(deadline, answer).await
     }
@@ -179,6 +191,14 @@ impl Session {
     /// Lets the next call prepare the statement anew, because the table was altered.
     pub(super) fn forget(&self, index: usize) {
         *self.prepared[index].lock() = Arc::default();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(closer) = self.closer.get() {
+            closer.abort();
+        }
     }
 }
 
