@@ -18,4 +18,5 @@ mod put;
 mod races;
 mod refusals;
 mod schema;
+mod simulated;
 mod sweep;

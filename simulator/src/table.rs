@@ -92,13 +92,14 @@ impl Table {
             "delete" => Write::Delete { url: text(&parameters[0]), after_purge: self.purged_at },
             "delete-all" => Write::DeleteAll,
             "sweep-expired" => {
-                let chosen = self.choose(&parameters[0], |table, row| table.may_sweep_expired(row, now));
-                Write::SweepExpired { chosen }
+                let condition = |table: &Self, row: &Document| table.may_sweep_expired(row, now);
+                Write::SweepExpired { chosen: self.choose(&parameters[0], condition, |row| row.expires_at) }
             }
             "sweep-purged" => {
                 let purged_at = self.purged_at;
                 let condition = |table: &Self, row: &Document| table.may_sweep_purged(row, purged_at, now);
-                Write::SweepPurged { chosen: self.choose(&parameters[0], condition), purged_at }
+                let chosen = self.choose(&parameters[0], condition, |row| row.after_purge);
+                Write::SweepPurged { chosen, purged_at }
             }
             name => unreachable!("the model has no statement {name}"),
         };
@@ -243,11 +244,17 @@ impl Table {
             && (row.fetched_at < now - SWEEP_AGE || self.has(Bug::SweepPurgedTooSoon))
     }
 
-    fn choose(&self, limit: &Value, condition: impl Fn(&Self, &Document) -> bool) -> Vec<(String, u64)> {
+    fn choose(
+        &self,
+        limit: &Value,
+        condition: impl Fn(&Self, &Document) -> bool,
+        order: impl Fn(&Document) -> Micros,
+    ) -> Vec<(String, u64)> {
         let more = i64::from(self.has(Bug::SweepOneMore));
         let limit = usize::try_from(int(limit).unwrap_or(i64::MAX) + more).unwrap_or(0);
-        let rows = self.documents.iter().filter(|(_, row)| condition(self, row));
-        rows.take(limit).map(|(url, row)| (url.clone(), row.id)).collect()
+        let mut rows: Vec<_> = self.documents.iter().filter(|(_, row)| condition(self, row)).collect();
+        rows.sort_by_key(|(_, row)| order(row));
+        rows.into_iter().take(limit).map(|(url, row)| (url.clone(), row.id)).collect()
     }
 
     fn remove(
