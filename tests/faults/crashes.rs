@@ -1,0 +1,57 @@
+//! The server dies, stops, or starts again.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::scene::{Allowed, Scene, Setting};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_ten_crashes() {
+    let mut scene = Scene::set("`kill -9` of the server, ten times", Setting::default()).await;
+    for _ in 0..9 {
+        // The next one comes while the cache is returning from the one before.
+        scene
+            .brief_fault(async |server| {
+                server.crash().await;
+                server.start_again();
+            })
+            .await;
+    }
+    scene
+        .fault(async |server| {
+            server.crash().await;
+            server.start_again();
+        })
+        .await;
+    scene.end(Allowed::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_stopped_for_five_seconds() {
+    let mut scene = Scene::set("all of the server stopped (SIGSTOP) for 5 s", Setting::default()).await;
+    scene
+        .fault(async |server| {
+            server.freeze();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            server.thaw();
+        })
+        .await;
+    // A connection that was given up meanwhile ends when the server finds out, which is after it took the next.
+    scene.end(Allowed { left_over: 10, ..Allowed::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fast_and_immediate_restarts() {
+    let mut scene = Scene::set("restarts, fast and immediate in turn", Setting::default()).await;
+    for how in [Signal::INT, Signal::QUIT, Signal::INT, Signal::QUIT] {
+        scene
+            .brief_fault(async |server| {
+                server.shut_down(how).await;
+                server.start_again();
+            })
+            .await;
+    }
+    scene.fault(async |_| {}).await;
+    scene.end(Allowed::default()).await;
+}

@@ -1,0 +1,108 @@
+//! pgbouncer in transaction mode between nodes and server: each transaction may run on another connection.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use crate::load::Load;
+use crate::scene::{Allowed, Scene, Stage, node, turn};
+use crate::server::Server;
+
+/// A pgbouncer, gone when dropped.
+struct Pooler {
+    process: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Pooler {
+    /// None where there is no pgbouncer.
+    async fn start(server: &Server) -> Option<Self> {
+        let (uid, gid) = server.owner();
+        let folder = tempfile::Builder::new().prefix("cimd-cache-pool-").tempdir_in("/tmp").unwrap();
+        let path = folder.path().display();
+        let config = format!(
+            "[databases]\n* = host={}\n[pgbouncer]\npool_mode = transaction\ndefault_pool_size = 3\n\
+             listen_port = 6432\nunix_socket_dir = {path}\nauth_type = trust\nauth_file = {path}/users\n",
+            server.folder().display()
+        );
+        std::fs::write(folder.path().join("pgbouncer.ini"), config).unwrap();
+        std::fs::write(folder.path().join("users"), "\"cimd_cache_app\" \"\"\n").unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        let mut command = Command::new("pgbouncer");
+        command.arg(folder.path().join("pgbouncer.ini")).stdout(Stdio::null()).stderr(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            command.uid(uid).gid(gid);
+        }
+        let process = command.spawn().ok()?;
+        let pooler = Self { process, folder };
+        while crate::server::connect(&pooler.url()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        Some(pooler)
+    }
+
+    fn url(&self) -> String {
+        let host = self.folder.path().display().to_string().replace('/', "%2F");
+        format!("postgres://cimd_cache_app@{host}:6432/auth")
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn skipped() {
+    println!("SKIPPED: a pooler in transaction mode. It takes the package pgbouncer.");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_pooler_in_transaction_mode_nothing_fails() {
+    let turn = turn().await;
+    let server = Server::start(&[], None).await;
+    let Some(pooler) = Pooler::start(&server).await else { return skipped() };
+    let nodes = vec![node(&pooler.url()), node(&pooler.url())];
+    let mut scene =
+        Scene::play("pgbouncer in transaction mode", Stage { turn, server, nodes }, Load::default()).await;
+    scene.fault(async |_| {}).await;
+    scene.end(Allowed::NOTHING).await;
+}
+
+/// Each process numbers its prepared statements from nought. On a pooler that does not know whose is whose, one node's get
+/// would be another's put, and the other way round.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_of_the_same_name_are_not_run_for_each_other() {
+    let _turn = turn().await;
+    let server = Server::start(&[], None).await;
+    let Some(pooler) = Pooler::start(&server).await else { return skipped() };
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("document.json");
+    std::fs::write(&document, "{\"kept\":true}").unwrap();
+    let start = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cimd-cache"));
+        command.args(arguments).env("DATABASE_URL", pooler.url());
+        command
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let kept = "https://client.example/kept";
+    let file = document.to_str().unwrap();
+    let status = |mut process: Child| process.wait().unwrap().code().unwrap();
+    assert_eq!(status(start(&["put", kept, file, "--expires-in", "3600"])), 0);
+    for round in 0..20 {
+        let other = format!("https://client.example/{round}");
+        let processes = [
+            (start(&["get", kept]), 0),
+            (start(&["put", &other, file, "--expires-in", "3600"]), 0),
+            (start(&["get", kept]), 0),
+            (start(&["get", "https://client.example/never"]), 1),
+        ];
+        for (at, (process, expected)) in processes.into_iter().enumerate() {
+            assert_eq!(status(process), expected, "command {at} of round {round}");
+        }
+        assert_eq!(status(start(&["delete", &other])), 0);
+    }
+}

@@ -1,0 +1,269 @@
+//! What all fault tests share: a server, nodes under load, a fault, and the verdict on what was recorded.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cimd_cache::Cache;
+use cimd_cache_simulator::History;
+use cimd_cache_simulator::checker::check;
+use cimd_cache_simulator::history::{Answer, Call, Failure, Request};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::load::{Callers, Load};
+use crate::record::Record;
+use crate::server::Server;
+use crate::watch::{Backends, Stalls};
+
+/// What a call may take: the builder's default.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a call whose answer was lost may still take effect once the fault is over: what was sent is done by then, or
+/// stopped by the server's own time limit.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Within what the cache is back after the database is, and by how much a call may miss its deadline.
+const BACK_WITHIN: Duration = Duration::from_secs(1);
+const LATE_BY: Duration = Duration::from_millis(100);
+
+/// Connections of a node: two for gets, two for puts and deletes, one for sweeps.
+const LANES: usize = 2;
+const CONNECTIONS: usize = 2 * LANES + 1;
+
+/// How the scene is set.
+pub(crate) struct Setting<'a> {
+    /// Further arguments of the server.
+    pub(crate) arguments: &'a [&'a str],
+    /// The folder that the server's data is in.
+    pub(crate) parent: Option<&'a Path>,
+    pub(crate) load: Load,
+}
+
+impl Default for Setting<'_> {
+    fn default() -> Self {
+        Self { arguments: &[], parent: None, load: Load::default() }
+    }
+}
+
+/// A server and its nodes, for one scene after the other.
+pub(crate) struct Stage {
+    /// One scene at a time.
+    pub(crate) turn: MutexGuard<'static, ()>,
+    pub(crate) server: Server,
+    pub(crate) nodes: Vec<Cache>,
+}
+
+/// Nodes under load on a server that is about to fail.
+pub(crate) struct Scene {
+    name: &'static str,
+    pub(crate) server: Server,
+    pub(crate) record: Arc<Record>,
+    pub(crate) nodes: Vec<Cache>,
+    callers: Option<Callers>,
+    stalls: Stalls,
+    backends: Backends,
+    tasks_before: usize,
+    memory_before: usize,
+    faults: Vec<(Instant, Instant)>,
+    turn: MutexGuard<'static, ()>,
+}
+
+/// What may happen while a fault is on.
+pub(crate) struct Allowed<'a> {
+    /// How calls may fail.
+    pub(crate) failures: &'a [Failure],
+    /// Whether gets may.
+    pub(crate) gets: bool,
+    /// How many more connections than lanes the server may count: those that only one side knows to be over.
+    pub(crate) left_over: usize,
+}
+
+impl Allowed<'_> {
+    /// Nobody may notice.
+    pub(crate) const NOTHING: Self = Self { failures: &[], gets: false, left_over: 0 };
+}
+
+impl Default for Allowed<'_> {
+    fn default() -> Self {
+        Self { failures: &[Failure::Unavailable, Failure::TimedOut], gets: true, left_over: 0 }
+    }
+}
+
+impl Scene {
+    /// Two nodes, straight on the server.
+    pub(crate) async fn set(name: &'static str, setting: Setting<'_>) -> Self {
+        let turn = turn().await;
+        let server = Server::start(setting.arguments, setting.parent).await;
+        let url = server.url("cimd_cache_app");
+        let nodes = vec![node(&url), node(&url)];
+        Self::play(name, Stage { turn, server, nodes }, setting.load).await
+    }
+
+    /// On a server and nodes that are there.
+    pub(crate) async fn play(name: &'static str, stage: Stage, load: Load) -> Self {
+        let Stage { turn, server, nodes } = stage;
+        let record = Arc::new(Record::new());
+        let (stalls, backends) = (Stalls::watch(), Backends::watch(server.url("postgres")));
+        let callers = Callers::start(&record, &nodes, load);
+        // Every lane has been used by then.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (tasks_before, memory_before) = (tasks(), resident_bytes());
+        let faults = Vec::new();
+        Self {
+            name,
+            server,
+            record,
+            nodes,
+            callers: Some(callers),
+            stalls,
+            backends,
+            tasks_before,
+            memory_before,
+            faults,
+            turn,
+        }
+    }
+
+    /// The database fails, and takes connections again when `fault` returns.
+    pub(crate) async fn fault(&mut self, fault: impl AsyncFnOnce(&mut Server)) {
+        let began = Instant::now();
+        fault(&mut self.server).await;
+        self.faults.push((began, Instant::now()));
+        // Until what was lost has settled, and for some time in which nothing may go wrong any more.
+        tokio::time::sleep(SETTLED_AFTER + Duration::from_millis(1_500)).await;
+    }
+
+    /// As [`fault`](Self::fault), but the next one may come while the cache is still returning from it.
+    pub(crate) async fn brief_fault(&mut self, fault: impl AsyncFnOnce(&mut Server)) {
+        let began = Instant::now();
+        fault(&mut self.server).await;
+        self.faults.push((began, Instant::now()));
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+
+    /// How many calls have failed so far.
+    pub(crate) fn failed_so_far(&self) -> usize {
+        self.record.count(|call| matches!(call.answer, Answer::Failed(_)))
+    }
+
+    /// Ends the load, and judges.
+    pub(crate) async fn end(mut self, allowed: Allowed<'_>) -> Stage {
+        // Callers are what the tasks of before had too.
+        let tasks_after = tasks();
+        let memory_after = resident_bytes();
+        if let Some(callers) = self.callers.take() {
+            callers.stop(&self.record, &self.nodes).await;
+        }
+        let mut calls = self.record.take();
+        calls.sort_by_key(|call| call.began);
+        let faults: Vec<_> =
+            self.faults.iter().map(|&(from, to)| (self.record.at(from), self.record.at(to))).collect();
+        settle(&mut calls, &faults);
+
+        let recovery = self.recovery(&calls);
+        let late = calls.iter().map(|call| self.lateness(call)).max().unwrap_or_default();
+        let failed = calls.iter().filter(|call| matches!(call.answer, Answer::Failed(_))).count();
+        let (count, most) = (calls.len(), self.backends.most());
+        let longest = calls.iter().map(|call| call.ended - call.began).max().unwrap_or_default();
+        println!(
+            "| {} | {count} | {failed} | {:.0} ms | {:.0} ms | {most} of {} | none |",
+            self.name,
+            longest as f64 / 1e6,
+            recovery.as_secs_f64() * 1e3,
+            CONNECTIONS * self.nodes.len(),
+        );
+
+        let history = History { calls, steps_back: Vec::new() };
+        let permitted = |call: usize, failure: Failure| {
+            let call = &history.calls[call];
+            let back = u64::try_from(BACK_WITHIN.as_nanos()).unwrap();
+            allowed.failures.contains(&failure)
+                && (allowed.gets || !matches!(call.request, Request::Get { .. }))
+                && faults.iter().any(|&(from, to)| call.ended >= from && call.began <= to + back)
+        };
+        if let Err(violations) = check(&history, permitted) {
+            for violation in violations.iter().take(5) {
+                println!("{violation}");
+                for call in &violation.calls {
+                    println!("    {}", history.calls[*call]);
+                }
+            }
+            panic!("{}: {} wrong answers", self.name, violations.len());
+        }
+        assert!(late <= LATE_BY, "{}: a call ended {late:?} after its deadline", self.name);
+        assert!(recovery <= BACK_WITHIN, "{}: back after {recovery:?}", self.name);
+        let connections = CONNECTIONS * self.nodes.len() + allowed.left_over;
+        assert!(most <= connections, "{}: {most} connections", self.name);
+        for node in &self.nodes {
+            assert_eq!(node.stats().calls, 0, "{}: calls left over", self.name);
+        }
+        // A lane that was not in use before may be open now, by two tasks each.
+        let more = 2 * CONNECTIONS * self.nodes.len();
+        assert!(
+            tasks_after <= self.tasks_before + more,
+            "{}: {} tasks, then {tasks_after}",
+            self.name,
+            self.tasks_before
+        );
+        let grown = memory_after.saturating_sub(self.memory_before);
+        assert!(grown < 64 << 20, "{}: {grown} bytes more", self.name);
+        Stage { turn: self.turn, server: self.server, nodes: self.nodes }
+    }
+
+    /// How long after the end of a fault calls still began that failed, less what the machine itself was late.
+    fn recovery(&self, calls: &[Call]) -> Duration {
+        let after = self.faults.iter().enumerate().filter_map(|(number, &(_, back))| {
+            let next = self.faults.get(number + 1).map_or(u64::MAX, |(next, _)| self.record.at(*next));
+            let from = self.record.at(back);
+            let failed = calls.iter().filter(|call| matches!(call.answer, Answer::Failed(_)));
+            let last = failed.map(|call| call.began).filter(|began| (from..next).contains(began)).max()?;
+            let took = Duration::from_nanos(last - from);
+            Some(took.saturating_sub(self.stalls.between(back, back + took)))
+        });
+        after.max().unwrap_or_default()
+    }
+
+    /// By how much a call missed its deadline, less what the machine itself was late.
+    fn lateness(&self, call: &Call) -> Duration {
+        let over = Duration::from_nanos(call.ended - call.began).saturating_sub(DEADLINE);
+        if over.is_zero() {
+            return over;
+        }
+        let ended = self.record.instant(call.ended);
+        over.saturating_sub(self.stalls.between(self.record.instant(call.began), ended))
+    }
+}
+
+/// A node as the tests have it.
+pub(crate) fn node(url: &str) -> Cache {
+    let builder = Cache::builder().database_url(url).deadline(DEADLINE);
+    builder.read_lanes(LANES).write_lanes(LANES).build().unwrap()
+}
+
+/// A write whose answer was lost may take effect until some time after the fault.
+fn settle(calls: &mut [Call], faults: &[(u64, u64)]) {
+    let grace = u64::try_from(SETTLED_AFTER.as_nanos()).unwrap();
+    for call in calls {
+        let is_lost = matches!(call.answer, Answer::Failed(_) | Answer::Lost);
+        if is_lost && !matches!(call.request, Request::Get { .. }) {
+            let fault = faults.iter().find(|(from, to)| (*from..=*to).contains(&call.ended));
+            call.settled = fault.map_or(call.ended, |(_, to)| *to) + grace;
+            call.now.latest += i64::try_from((call.settled - call.ended) / 1_000).unwrap();
+        }
+    }
+}
+
+/// One scene at a time.
+pub(crate) async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
+
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096
+}
