@@ -11,10 +11,7 @@ use crate::support::{Database, HOUR, ID, document, documents, hit, json_of, miss
 async fn a_get_is_one_statement_and_writes_nothing() {
     let database = Database::new().await;
     let admin = database.admin().await;
-    admin
-        .batch_execute(&format!("alter database {} set log_statement = 'all'", database.name))
-        .await
-        .unwrap();
+    database.log_statements().await;
     let node = database.node();
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     hit(&node, ID).await;

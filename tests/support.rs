@@ -162,6 +162,12 @@ impl Database {
         self.admin().await.batch_execute(sql).await.unwrap();
     }
 
+    /// Makes the server log every statement that connections opened from now on send to this database.
+    pub(crate) async fn log_statements(&self) {
+        let sql = format!("alter database {} set log_statement = 'all'", self.name);
+        self.admin().await.batch_execute(&sql).await.unwrap();
+    }
+
     /// The statements that reached this database since it was told to log them, in order.
     pub(crate) fn logged(&self) -> Vec<String> {
         let log = self.server.log().unwrap();

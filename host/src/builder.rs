@@ -1,12 +1,13 @@
 //! How a cache is set up.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::instances::{self, Instances};
+use crate::instances::{self, COMPONENT, Instances};
 use crate::near::{self, Near};
 use crate::postgres::{DatabaseUrl, DatabaseUrlError, Limits, Postgres};
 use crate::schema::Schema;
@@ -30,7 +31,18 @@ pub struct Builder {
     calls_per_instance: u32,
     near_ttl: Option<Duration>,
     near_bytes: usize,
+    component: Binary,
     compiled: Option<PathBuf>,
+}
+
+/// A component.
+#[derive(Clone)]
+struct Binary(Cow<'static, [u8]>);
+
+impl std::fmt::Debug for Binary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// How many connections gets share. Calls on one are sent and answered together, which wants few; behind each works one
@@ -62,6 +74,7 @@ impl Default for Builder {
             calls_per_instance: u32::MAX,
             near_ttl: None,
             near_bytes: 32 << 20,
+            component: Binary(COMPONENT.into()),
             compiled: None,
         }
     }
@@ -80,8 +93,9 @@ pub enum BuildError {
     /// A setting is out of its range.
     #[error("{0}")]
     OutOfRange(&'static str),
-    /// This machine cannot run the component.
-    #[error("the component cannot be run on this machine: {0:#}")]
+    /// The component is not one of the world `cimd-cache`, needs more than an instance may have, or cannot be run on
+    /// this machine.
+    #[error("the component cannot be run: {0:#}")]
     Component(anyhow::Error),
 }
 
@@ -163,6 +177,19 @@ impl Builder {
         self
     }
 
+    /// Another component of the world `cimd-cache`, in place of the one compiled in, which is [`COMPONENT`]: for those who
+    /// build, audit and pin the component themselves. A binary, never machine code.
+    ///
+    /// Whatever it does, it stays within the sandbox: a call ends by its deadline, an instance has 4 MiB of memory, and
+    /// only the [statements](crate::statements) of this crate reach the database. Within that its word counts: it may put
+    /// and delete documents, and answer a get with any. Give no component that you would not trust with the documents.
+    ///
+    /// [`COMPONENT`]: crate::COMPONENT
+    pub fn component(mut self, binary: impl Into<Vec<u8>>) -> Self {
+        self.component = Binary(Cow::Owned(binary.into()));
+        self
+    }
+
     /// A folder of this user in which the compiled component is kept, so that the next start need not compile it. It is
     /// machine code that this process will run: the folder is used only if nobody else can write to it, or to one on the
     /// way to it; otherwise the component is compiled, and the log says why. None by default: for a program that runs for
@@ -181,7 +208,7 @@ impl Builder {
     pub fn build(self) -> Result<Cache, BuildError> {
         let sql = self.build_sql()?;
         let limits = instances::Limits { most: self.limits.in_flight, calls_each: self.calls_per_instance };
-        let instances = Instances::new(sql.clone(), limits, self.compiled.as_deref())
+        let instances = Instances::new(sql.clone(), limits, &self.component.0, self.compiled.as_deref())
             .map_err(|error| BuildError::Component(error.into()))?;
         let near = self.near_ttl.map(|ttl| Near::new(near::Settings { ttl, bytes: self.near_bytes }));
         Ok(Cache::new(sql, instances, near, self.limits.deadline))

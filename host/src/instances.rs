@@ -113,14 +113,19 @@ pub(crate) struct Instances {
 }
 
 impl Instances {
-    /// Compiles the component: tens of milliseconds of work, so once in a program's life.
-    pub(crate) fn new(sql: Sql, limits: Limits, compiled: Option<&Path>) -> wasmtime::Result<Self> {
+    /// Compiles a component: tens of milliseconds of work for ours, so once in a program's life.
+    pub(crate) fn new(
+        sql: Sql,
+        limits: Limits,
+        component: &[u8],
+        compiled: Option<&Path>,
+    ) -> wasmtime::Result<Self> {
         let mut config = config(u32::try_from(limits.most).unwrap_or(u32::MAX));
         config.cache(compiled.and_then(compiled::open));
         let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         sql::add_to_linker(&mut linker, |state: &mut State| state.sql.view_until(state.deadline))?;
-        let component = Component::new(&engine, COMPONENT)?;
+        let component = Component::new(&engine, component)?;
         let pre = CimdCachePre::new(linker.instantiate_pre(&component)?)?;
         tick(&engine)?;
         Ok(Self {

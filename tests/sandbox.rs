@@ -1,0 +1,191 @@
+//! What becomes of a component that keeps no rule: `tests/hostile`, in the host that the real one has.
+//!
+//! Each call ends by its deadline or soon after, with a refusal or a typed error; the next one works; and nothing
+//! reaches the database that is not on the list.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cimd_cache::statements::{CLOCK, GET, PUT};
+use cimd_cache::{BuildError, Builder, COMPONENT, Cache, Error, Lookup};
+use cimd_cache_hostile::COMPONENT as HOSTILE;
+use parking_lot::Mutex;
+
+use crate::support::{Database, HOUR, ID, document, hit, version};
+
+/// With one instance at a time: whatever a call leaves behind, the next one meets.
+fn hostile(database: &Database) -> Builder {
+    let builder = Cache::builder().database_url(&database.app_url()).component(HOSTILE);
+    builder.deadline(Duration::from_secs(1)).max_in_flight(1)
+}
+
+/// A call does as it is told by its URL; see `tests/hostile/src/guest.rs`.
+async fn tell(node: &Cache, order: &str) -> Result<Lookup, Error> {
+    // Generous: what is meant is that it ends at all.
+    let answer = tokio::time::timeout(Duration::from_secs(10), node.get(order)).await;
+    answer.unwrap_or_else(|_| panic!("it does not end: {order}"))
+}
+
+/// What the import answered, as the component reports it.
+async fn query(node: &Cache, parameters: &str, sql: &str) -> String {
+    hit(node, &format!("query {parameters}\n{sql}")).await.metadata
+}
+
+/// A statement of the list goes to the database and back.
+async fn works(node: &Cache) {
+    assert_eq!(query(node, "t", GET.sql).await, "rows: 1");
+}
+
+#[tokio::test]
+async fn no_statement_passes_that_is_not_on_the_list_to_the_byte() {
+    let database = Database::new().await;
+    let node = hostile(&database).build().unwrap();
+    database.log_statements().await;
+    works(&node).await;
+    let so_far = database.logged().len();
+    for sql in [
+        "",
+        "select 1",
+        "select pg_sleep(60)",
+        "delete from cimd_cache.client_id_metadata",
+        "set role cimd_cache_owner",
+        &GET.sql[..GET.sql.len() - 1],
+        &format!("{} ", GET.sql),
+        &format!("\n{}", GET.sql),
+        &GET.sql.replace('\n', " "),
+        &GET.sql.to_uppercase(),
+        &format!("{} -- a comment", GET.sql),
+        &format!("/* a comment */ {}", GET.sql),
+        &format!("{};", GET.sql),
+        &format!("{}; delete from cimd_cache.client_id_metadata", GET.sql),
+        &format!("{}\0", GET.sql),
+        &format!("explain analyze {}", GET.sql),
+        &GET.sql.replace("cimd_cache.", "other."),
+    ] {
+        assert_eq!(query(&node, "t", sql).await, "not-allowed", "{sql}");
+    }
+    assert_eq!(database.logged()[so_far..], [""; 0]);
+    works(&node).await;
+}
+
+#[tokio::test]
+async fn no_parameters_pass_but_those_of_the_statement() {
+    let database = Database::new().await;
+    let node = hostile(&database).build().unwrap();
+    database.log_statements().await;
+    works(&node).await;
+    let so_far = database.logged().len();
+    // Of each letter's kind: boolean, int64, text, bytes.
+    for (statement, parameters) in [
+        (&GET, ""),
+        (&GET, "i"),
+        (&GET, "b"),
+        (&GET, "y"),
+        (&GET, "tt"),
+        (&GET, &"t".repeat(1_000)),
+        (&CLOCK, "t"),
+        (&PUT, "tt"),
+        (&PUT, "ttttii"),
+        (&PUT, "iitttt"),
+    ] {
+        assert_eq!(query(&node, parameters, statement.sql).await, "not-allowed", "{parameters}");
+    }
+    let too_large = hit(&node, &format!("flood 1 70000\n{}", GET.sql)).await.metadata;
+    assert_eq!(too_large, "too-large");
+    // Nor what is no value at all: a text that is not UTF-8, a case that there is not.
+    for parameters in ["!", "?"] {
+        let order = format!("query {parameters}\n{}", GET.sql);
+        assert_eq!(tell(&node, &order).await, Err(Error::Storage), "{parameters}");
+    }
+    assert_eq!(database.logged()[so_far..], [""; 0]);
+    works(&node).await;
+}
+
+#[tokio::test]
+async fn an_instance_gets_four_mebibytes_and_no_more() {
+    let database = Database::new().await;
+    let node = hostile(&database).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(hit(&node, "grow-memory").await.metadata, (4 << 20).to_string());
+        assert_eq!(tell(&node, "fill-memory").await, Err(Error::Storage));
+    }
+    works(&node).await;
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_end_is_ended() {
+    let database = Database::new().await;
+    let node = hostile(&database).build().unwrap();
+    for order in [
+        "loop",
+        &format!("query-for-ever\n{}", GET.sql),
+        "query-for-ever\nselect 1",
+        // Inside of the host's own call for memory, which a result is written into.
+        &format!("query-and-keep-the-host 1\n{}", GET.sql),
+    ] {
+        assert_eq!(tell(&node, order).await, Err(Error::TimedOut), "{order}");
+        works(&node).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_breaks_down_is_an_error() {
+    let database = Database::new().await;
+    let node = hostile(&database).build().unwrap();
+    for order in [
+        "trap",
+        "recurse",
+        // The import runs on what is left of the same stack.
+        &format!("recurse-and-query\n{}", GET.sql),
+        // The host is given memory to write to that is not the component's.
+        &format!("query-and-keep-the-host 2\n{}", GET.sql),
+    ] {
+        assert_eq!(tell(&node, order).await, Err(Error::Storage), "{order}");
+        works(&node).await;
+    }
+}
+
+/// It may hold what a caller put, or what somebody wants to stand in a log.
+#[tokio::test]
+async fn a_refused_statement_is_not_repeated_in_the_log() {
+    let database = Database::new().await;
+    let node = hostile(&database).build().unwrap();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let subscriber = subscriber.with_max_level(tracing::Level::INFO).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    assert_eq!(query(&node, "t", "select 'a secret'").await, "not-allowed");
+    assert_eq!(query(&node, "i", GET.sql).await, "not-allowed");
+    assert_eq!(tell(&node, "trap").await, Err(Error::Storage));
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
+    assert!(log.contains("not on the list") && log.contains("its instance is discarded"), "{log}");
+    assert!(!log.contains("secret") && !log.contains("select"), "{log}");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_ones_own_is_run_if_it_is_of_the_world() {
+    let database = Database::new().await;
+    let node = Cache::builder().database_url(&database.app_url()).component(COMPONENT).build().unwrap();
+    node.put(ID, &document(1), HOUR, None).await.unwrap();
+    assert_eq!(version(&node.get(ID).await.unwrap()), Some(1));
+    // Nothing at all, an empty module, an empty component.
+    for other in [&b""[..], b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"] {
+        let error = Cache::builder().component(other).build().unwrap_err();
+        assert!(matches!(error, BuildError::Component(_)), "{error}");
+    }
+}
