@@ -113,6 +113,31 @@ async fn an_instance_gets_four_mebibytes_and_no_more() {
     works(&node).await;
 }
 
+/// The same text many times over costs the component little, and would cost the host all of it.
+#[tokio::test]
+async fn parameters_of_a_hundred_megabytes_are_not_even_copied() {
+    let database = Database::new().await;
+    let node = hostile(&database).build().unwrap();
+    works(&node).await;
+    let before = peak_of_memory();
+    for flood in ["flood 125 1000000", "flood 100000 1000", "flood 100000 0"] {
+        let order = format!("{flood}\n{}", GET.sql);
+        assert_eq!(tell(&node, &order).await, Err(Error::Storage), "{flood}");
+        works(&node).await;
+    }
+    // The other tests run meanwhile, so this is no exact figure.
+    let grown = peak_of_memory() - before;
+    assert!(grown < 100 << 20, "by {} MiB", grown >> 20);
+}
+
+/// The most that this process has had in memory so far, in bytes; 0 where that cannot be known.
+fn peak_of_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+    peak.unwrap_or(0) << 10
+}
+
 #[tokio::test]
 async fn a_call_that_does_not_end_is_ended() {
     let database = Database::new().await;

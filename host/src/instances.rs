@@ -29,6 +29,11 @@ pub(crate) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ci
 /// fault in the guest could take.
 const MEMORY_BYTES: usize = 4 << 20;
 
+/// The most that the guest may have the host copy at once, in bytes: a statement with its parameters, or an answer.
+/// Both are bounded more closely, but only when they are there to be looked at, and a list of one text many times over
+/// takes next to nothing of the guest's memory. Twice the largest result that it can have had from the database.
+const COPIED_BYTES: usize = 128 << 10;
+
 /// The most that a guest may have on its stack, in bytes, and the stack of the fiber it runs on, which the host's
 /// side of an import shares.
 const WASM_STACK_BYTES: usize = 256 << 10;
@@ -196,6 +201,7 @@ impl Instances {
             State { sql: self.sql.clone(), deadline, limits, ticks: 0, overtime: 0 },
         );
         store.limiter(|state| &mut state.limits);
+        store.set_hostcall_fuel(COPIED_BYTES);
         store.epoch_deadline_callback(|mut store| store.data_mut().at_tick());
         store.set_epoch_deadline(1);
         let exports = self.pre.instantiate_async(&mut store).await?;
