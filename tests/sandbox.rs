@@ -171,6 +171,74 @@ async fn a_call_that_breaks_down_is_an_error() {
     }
 }
 
+#[tokio::test]
+async fn an_answer_that_is_none_is_an_error() {
+    let database = Database::new().await;
+    // Also where answers are kept in front of the sandbox, but not for so long that the next call does not meet it.
+    for builder in [hostile(&database), hostile(&database).near_ttl(Duration::from_millis(1))] {
+        let node = builder.build().unwrap();
+        for order in [
+            "text-outside",
+            "text-without-end",
+            "no-such-case",
+            "no-such-result",
+            "answer-outside",
+            "answer-unaligned",
+            // A ticket that is not UTF-8, has a NUL or a line break, or is none by its length.
+            "miss 33 255",
+            "miss 33 0",
+            "miss 33 10",
+            "miss 0 120",
+            "miss 65 120",
+            "miss 1000000 120",
+            // Metadata, expiry, milliseconds of freshness, ticket.
+            "hit 3000000 1800000000 1000 33",
+            "hit 2 9223372036854775807 1000 33",
+            "hit 2 -9223372036854775808 1000 33",
+            "hit 2 -1 1000 33",
+            "hit 2 1800000000 18446744073709551615 33",
+            "hit 2 1800000000 1000 65",
+            // The text of an error: not UTF-8, a line break for the log, too long for a sentence.
+            "refuse 10 255",
+            "refuse 10 10",
+            "refuse 1000 120",
+            "refuse 1000000 120",
+        ] {
+            assert_eq!(tell(&node, order).await, Err(Error::Storage), "{order}");
+            works(&node).await;
+        }
+        assert_eq!(node.put(ID, &document(1), HOUR, None).await, Err(Error::Storage));
+        assert_eq!(node.delete(ID).await, Err(Error::Storage));
+        assert_eq!(node.delete_all().await, Err(Error::Storage));
+        // It claims more than it was told to remove, or may.
+        assert_eq!(node.sweep(1).await, Err(Error::Storage));
+        works(&node).await;
+    }
+}
+
+/// What one call leaves in an instance is there for the next one, unless it broke a rule; or at all, if so wished.
+#[tokio::test]
+async fn no_instance_is_used_again_after_it_broke_a_rule() {
+    let database = Database::new().await;
+    let reused = hostile(&database).build().unwrap();
+    for (order, recalled) in [
+        ("remember 41", "41"),
+        ("trap", "0"),
+        ("remember 41", "41"),
+        ("loop", "0"),
+        ("remember 41", "41"),
+        ("miss 1000 120", "0"),
+        ("remember 41", "41"),
+        ("flood 125 1000000", "0"),
+    ] {
+        let _ = tell(&reused, order).await;
+        assert_eq!(hit(&reused, "recall").await.metadata, recalled, "{order}");
+    }
+    let fresh = hostile(&database).calls_per_instance(1).build().unwrap();
+    let _ = tell(&fresh, "remember 41").await;
+    assert_eq!(hit(&fresh, "recall").await.metadata, "0");
+}
+
 /// It may hold what a caller put, or what somebody wants to stand in a log.
 #[tokio::test]
 async fn a_refused_statement_is_not_repeated_in_the_log() {

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use wasmtime::Store;
 
+use crate::answer::{self, TICKET_BYTES};
 use crate::bindings::CimdCache;
 use crate::bindings::exports::cimd::cache::cache as wit;
 use crate::builder::Builder;
@@ -17,9 +18,6 @@ use crate::instances::{GRACE, Instances, State};
 use crate::near::{Moment, Near};
 use crate::postgres::Postgres;
 use crate::sql::Sql;
-
-/// The most that a ticket has, according to the WIT package.
-const TICKET_BYTES: usize = 64;
 
 /// A shared cache of validated Client ID Metadata Documents. Cheap to clone; all clones share the same instances and
 /// connections.
@@ -186,18 +184,10 @@ impl Cache {
 
     /// Looks a document up in the database.
     async fn ask(&self, url: &str) -> Result<Lookup, Error> {
-        let lookup =
-            self.call(async |guest, store| guest.cimd_cache_cache().call_get(store, url).await).await??;
-        Ok(match lookup {
-            wit::Lookup::Hit(entry) => Lookup::Hit(Entry {
-                metadata: entry.metadata,
-                // The rules allow no expiry before 1970.
-                expires_at: UNIX_EPOCH + Duration::from_secs(entry.expires_at.max(0).unsigned_abs()),
-                fresh_for: Duration::from_millis(entry.fresh_for),
-                ticket: Ticket(entry.ticket),
-            }),
-            wit::Lookup::Miss(ticket) => Lookup::Miss(Ticket(ticket)),
-        })
+        let call = async |guest: &CimdCache, store: &mut Store<State>| {
+            answer::checked(guest.cimd_cache_cache().call_get(store, url).await?, answer::lookup)
+        };
+        self.call(call).await?
     }
 
     /// Stores the document of a `client_id` URL, in place of an earlier one. Give the ticket of the get that came
@@ -228,12 +218,10 @@ impl Cache {
         let ticket = ticket.map(|ticket| bounded(&ticket.0, TICKET_BYTES).to_owned());
         let ticket = ticket.as_ref();
         let call = async |guest: &CimdCache, store: &mut Store<State>| {
-            guest.cimd_cache_cache().call_put(store, url, metadata, expiry, ticket).await
+            let answer = guest.cimd_cache_cache().call_put(store, url, metadata, expiry, ticket).await?;
+            answer::checked(answer, |stored| Ok(stored.into()))
         };
-        Ok(match self.write(Some(url), self.call(call)).await? {
-            wit::Stored::Stored => Stored::Stored,
-            wit::Stored::Superseded => Stored::Superseded,
-        })
+        self.write(Some(url), self.call(call)).await
     }
 
     /// Removes the document of a `client_id` URL, and says whether there was one that a get would have returned. A put
@@ -244,8 +232,10 @@ impl Cache {
     /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn delete(&self, url: &str) -> Result<bool, Error> {
         let url = bounded(url, URL_BYTES);
-        let call = self.call(async |guest, store| guest.cimd_cache_cache().call_delete(store, url).await);
-        self.write(Some(url), call).await
+        let call = async |guest: &CimdCache, store: &mut Store<State>| {
+            answer::checked(guest.cimd_cache_cache().call_delete(store, url).await?, Ok)
+        };
+        self.write(Some(url), self.call(call)).await
     }
 
     /// Removes all documents, in one write whatever their number. Fetches under way do not bring any back.
@@ -254,8 +244,10 @@ impl Cache {
     ///
     /// [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn delete_all(&self) -> Result<(), Error> {
-        let call = self.call(async |guest, store| guest.cimd_cache_cache().call_delete_all(store).await);
-        self.write(None, call).await
+        let call = async |guest: &CimdCache, store: &mut Store<State>| {
+            answer::checked(guest.cimd_cache_cache().call_delete_all(store).await?, Ok)
+        };
+        self.write(None, self.call(call)).await
     }
 
     /// Removes at most `limit` rows that no get can return any more, and at most 1,000: call again while there are
@@ -267,10 +259,10 @@ impl Cache {
     /// [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn sweep(&self, limit: u32) -> Result<Swept, Error> {
         let call = async |guest: &CimdCache, store: &mut Store<State>| {
-            guest.cimd_cache_maintenance().call_sweep(store, limit).await
+            let answer = guest.cimd_cache_maintenance().call_sweep(store, limit).await?;
+            answer::checked(answer, |swept| answer::swept(&swept, limit))
         };
-        let swept = self.call(call).await??;
-        Ok(Swept { removed: swept.removed, more: swept.more })
+        self.call(call).await?
     }
 
     /// Whether the cache can do its work: connected, the schema there and of a version it knows, the role's rights as
@@ -304,10 +296,10 @@ impl Cache {
     async fn write<T>(
         &self,
         url: Option<&str>,
-        call: impl Future<Output = Result<Result<T, wit::Error>, Error>>,
+        call: impl Future<Output = Result<Result<T, Error>, Error>>,
     ) -> Result<T, Error> {
         let writing = self.near.as_ref().map(|near| near.writing(url));
-        let outcome = call.await.and_then(|answer| answer.map_err(Error::from));
+        let outcome = call.await.flatten();
         if let Some(writing) = writing {
             writing.ended(&outcome);
         }

@@ -51,6 +51,7 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod answer;
 mod bindings;
 mod builder;
 mod cache;
