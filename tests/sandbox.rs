@@ -239,6 +239,19 @@ async fn no_instance_is_used_again_after_it_broke_a_rule() {
     assert_eq!(hit(&fresh, "recall").await.metadata, "0");
 }
 
+/// A component that goes on querying at its deadline is stopped a little later, and sends nothing in between.
+#[tokio::test]
+async fn nothing_is_sent_once_the_time_is_up() {
+    let database = Database::new().await;
+    let node = hostile(&database).build().unwrap();
+    works(&node).await;
+    let before = node.stats().statements;
+    let late = node.with_deadline(Duration::ZERO);
+    assert_eq!(query(&late, "t", GET.sql).await, "timed-out");
+    assert_eq!(tell(&late, &format!("query-for-ever\n{}", GET.sql)).await, Err(Error::TimedOut));
+    assert_eq!(node.stats().statements, before);
+}
+
 /// It may hold what a caller put, or what somebody wants to stand in a log.
 #[tokio::test]
 async fn a_refused_statement_is_not_repeated_in_the_log() {
