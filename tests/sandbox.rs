@@ -239,6 +239,20 @@ async fn no_instance_is_used_again_after_it_broke_a_rule() {
     assert_eq!(hit(&fresh, "recall").await.metadata, "0");
 }
 
+/// On a single thread, which the one that calculates has to give back, also for what comes from the network.
+#[tokio::test]
+async fn others_are_answered_while_one_calculates() {
+    let database = Database::new().await;
+    let node = hostile(&database).max_in_flight(2).deadline(Duration::from_secs(20)).build().unwrap();
+    let endless = node.clone();
+    let endless = tokio::spawn(async move { endless.get("loop").await });
+    for _ in 0..20 {
+        works(&node).await;
+    }
+    assert!(!endless.is_finished());
+    endless.abort();
+}
+
 /// A component that goes on querying at its deadline is stopped a little later, and sends nothing in between.
 #[tokio::test]
 async fn nothing_is_sent_once_the_time_is_up() {
