@@ -17,6 +17,7 @@ mod near;
 mod put;
 mod races;
 mod refusals;
+mod role;
 mod sandbox;
 mod schema;
 mod simulated;
