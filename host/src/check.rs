@@ -45,9 +45,10 @@ pub enum CheckError {
     /// No answer in time.
     #[error("the database did not answer in time: try again, and look at its load")]
     TimedOut,
-    /// The server refused the user or password.
+    /// The server refused the user or password, or there is no password.
     #[error(
-        "the database refused the login: check the user and password of its URL, and the server's pg_hba.conf"
+        "the database refused the login: check the user of its URL, the password there, in PGPASSWORD or in the password \
+         file, and the server's pg_hba.conf"
     )]
     Login,
     /// The server has no such database.
@@ -99,6 +100,7 @@ impl From<Failure> for CheckError {
         tracing::warn!(error = %failure, "the check failed");
         match &failure {
             Failure::TimedOut => Self::TimedOut,
+            Failure::NoPassword => Self::Login,
             Failure::ReadOnly => Self::ReadOnly,
             Failure::Database(error) => match failure.code() {
                 Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {

@@ -4,6 +4,7 @@ mod connect;
 mod dial;
 mod gather;
 mod lane;
+mod password;
 mod session;
 mod url;
 pub(crate) mod values;
@@ -247,6 +248,8 @@ pub(crate) enum Failure {
     ReadOnly,
     #[error("the server takes writes, and target_session_attrs asks for one that does not")]
     NotReadOnly,
+    #[error("the server asks for a password, and there is none")]
+    NoPassword,
     #[error("no answer in time")]
     TimedOut,
     #[error("{}: {}", .0.code().code(), .0.message())]
@@ -293,7 +296,7 @@ impl Failure {
     /// Whether the connection cannot be used any more.
     fn ends_connection(&self) -> bool {
         match self {
-            Self::Connection(_) | Self::Unavailable => true,
+            Self::Connection(_) | Self::Unavailable | Self::NoPassword => true,
             // 25006: it leads to a standby.
             Self::Database(_) => self.in_class("08") || self.in_class("57P") || self.in_class("25006"),
             Self::NotAllowed
@@ -323,8 +326,11 @@ fn with_causes(error: &tokio_postgres::Error) -> String {
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
+        // tokio-postgres knows this one by its text alone.
+        let is = |text| std::error::Error::source(&error).is_some_and(|cause| cause.to_string() == text);
         match error.as_db_error() {
             Some(server) => Self::Database(Arc::new(server.clone())),
+            None if is("password missing") => Self::NoPassword,
             None => Self::Connection(Arc::new(error)),
         }
     }
@@ -342,6 +348,8 @@ impl From<Failure> for Error {
             | Failure::NotReadOnly
             | Failure::Connection(_) => Self::Unavailable,
             Failure::TimedOut => Self::TimedOut,
+            // As if an empty one had been sent.
+            Failure::NoPassword => Self::Database(SqlState::INVALID_PASSWORD.code().to_owned()),
             Failure::Database(error) => Self::Database(error.code().code().to_owned()),
         }
     }

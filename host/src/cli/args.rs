@@ -34,7 +34,8 @@ pub(super) struct Arguments {
 #[derive(Debug, Args)]
 pub(super) struct Database {
     /// The database: postgres://user:password@host:port/database?options. Over a network it is encrypted and verified,
-    /// unless it says sslmode=disable. Other users of a machine can read arguments: prefer the variable
+    /// unless it says sslmode=disable. Other users of a machine can read arguments: prefer the variable, or leave the
+    /// password to PGPASSWORD or a password file
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(super) database_url: Option<String>,
 

@@ -16,6 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Failure;
 use super::dial::{self, Socket, Target};
+use super::password::Passwords;
 use super::url::{DatabaseUrl, Tls};
 
 /// Opens connections to one database.
@@ -23,6 +24,7 @@ pub(crate) struct Connector {
     config: Config,
     targets: Vec<Target>,
     tls: Option<MakeRustlsConnect>,
+    passwords: Passwords,
 }
 
 /// How long connecting may take.
@@ -42,7 +44,8 @@ impl Connector {
             Tls::Verified { roots } => Some(MakeRustlsConnect::new(client_config(roots.as_deref())?)),
         };
         let targets = dial::targets(&url.config).context("the database URL names no host")?;
-        Ok(Self { config: url.config.clone(), targets, tls })
+        let (config, passwords) = (url.config.clone(), url.passwords.clone());
+        Ok(Self { config, targets, tls, passwords })
     }
 
     /// Connects to the first host that will do, logs in and applies `settings`. The future that comes with the client is
@@ -75,27 +78,29 @@ impl Connector {
         settings: &str,
         silence: Duration,
     ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
-        let socket = target.dial(&self.config, silence).await.map_err(|error| Failure::Dial(error.into()))?;
+        let config = self.config_for(target).await?;
+        let socket = target.dial(&config, silence).await.map_err(|error| Failure::Dial(error.into()))?;
         let heard = socket.heard();
-        let login = heard.watch(silence, self.log_in(socket, target, settings));
+        let login = heard.watch(silence, self.log_in(&config, socket, target, settings));
         login.await.unwrap_or(Err(Failure::Silent))
     }
 
     async fn log_in(
         &self,
+        config: &Config,
         socket: Socket,
         target: &Target,
         settings: &str,
     ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
         let (client, connection) = match self.tls.clone() {
             None => {
-                let (client, connection) = self.config.connect_raw(socket, NoTls).await?;
+                let (client, connection) = config.connect_raw(socket, NoTls).await?;
                 (client, Either::Left(connection))
             }
             Some(mut tls) => {
                 let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &target.name);
                 let tls = tls.map_err(|_| Failure::Unavailable)?;
-                let (client, connection) = self.config.connect_raw(socket, tls).await?;
+                let (client, connection) = config.connect_raw(socket, tls).await?;
                 (client, Either::Right(connection))
             }
         };
@@ -125,6 +130,13 @@ impl Connector {
             TargetSessionAttrs::ReadOnly if !read_only => Err(Failure::NotReadOnly),
             _ => Ok(()),
         }
+    }
+
+    /// What to log in with, the password included as it is now. The file it may be in may be slow.
+    async fn config_for(&self, target: &Target) -> Result<Config, Failure> {
+        let (config, passwords, target) = (self.config.clone(), self.passwords.clone(), target.clone());
+        let complete = move || passwords.complete(config, &target.host(), target.port);
+        tokio::task::spawn_blocking(complete).await.map_err(|_| Failure::Unavailable)
     }
 }
 

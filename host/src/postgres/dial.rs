@@ -27,7 +27,7 @@ pub(super) struct Target {
     address: Address,
     /// What the server's certificate has to be for.
     pub(super) name: String,
-    port: u16,
+    pub(super) port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,14 @@ pub(super) fn targets(config: &Config) -> Option<Vec<Target>> {
 }
 
 impl Target {
+    /// The server as a password file names it: by its name, else its address, else the folder of its socket.
+    pub(super) fn host(&self) -> String {
+        match &self.address {
+            Address::Folder(folder) => folder.display().to_string(),
+            Address::Name(_) | Address::Ip(_) => self.name.clone(),
+        }
+    }
+
     /// Opens the socket. Each address of a name is tried, for `patience` each unless the URL has a time limit.
     pub(super) async fn dial(&self, config: &Config, patience: Duration) -> io::Result<Socket> {
         let patience = config.get_connect_timeout().copied().unwrap_or(patience);

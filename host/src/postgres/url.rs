@@ -1,4 +1,4 @@
-//! The database URL: what tokio-postgres reads, and the parts about TLS that it does not.
+//! The database URL: what tokio-postgres reads, and the parts about TLS and passwords that it does not.
 //!
 //! libpq's default `sslmode=prefer` falls back to plaintext in silence. Here a connection over a network is encrypted
 //! and verified, or was asked to be plain in so many words.
@@ -12,7 +12,9 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode, TargetSessionAttrs};
+
+use super::password::Passwords;
 
 /// Where the database is and how to log in: a URL as libpq's, `postgres://user:password@host:port/database?options`.
 ///
@@ -26,12 +28,21 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 /// * `sslmode=disable`: plaintext, whatever the host is. The default to loopback addresses and Unix sockets.
 /// * `sslmode=prefer` and `allow` are refused: whether they encrypt is up to whoever stands in between.
 /// * `sslrootcert=FILE`: the certificates to trust (PEM), instead of the system's.
+/// * `channel_binding=require`: encrypted also where plaintext is the default, and logs in only where the server proves,
+///   by SCRAM, that the encryption ends at itself and nowhere before. By default that is proved where the server offers
+///   it; one behind a proxy that ends TLS, or with another kind of login, cannot.
+///
+/// A URL without a password takes it, as libpq does, from the environment's `PGPASSWORD`, else from a password file: that
+/// of the option `passfile`, else of `PGPASSFILE`, else `~/.pgpass`, with lines
+/// `hostname:port:database:username:password`. The file is read for each connection, so a new password needs no
+/// restart; one on which others than its owner have any rights is not used, and the log says so.
 ///
 /// `Debug` shows neither user nor password.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     pub(crate) config: Config,
     pub(crate) tls: Tls,
+    pub(crate) passwords: Passwords,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +69,9 @@ pub enum DatabaseUrlError {
         "sslmode has to be verify-full, verify-ca, require or disable: nothing else says whether to encrypt"
     )]
     SslMode,
+    /// `channel_binding=require` together with `sslmode=disable`.
+    #[error("channel_binding=require needs an encrypted connection: leave out sslmode=disable")]
+    ChannelBinding,
     /// It names no host.
     #[error(
         "the database URL names no host: write it before the database, or as ?host=/folder for a Unix socket"
@@ -100,13 +114,15 @@ impl FromStr for DatabaseUrl {
         if !["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
             return Err(DatabaseUrlError::Scheme);
         }
-        let (text, ssl_mode, roots) = take_tls(text);
+        let (text, Own { ssl_mode, roots, password_file }) = take_own(text);
         let mut config: Config = text.parse().map_err(|_| DatabaseUrlError::Syntax)?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(DatabaseUrlError::Host);
         }
+        let bound = config.get_channel_binding() == ChannelBinding::Require;
         let plain = match ssl_mode.as_deref() {
-            None => is_local(&config),
+            None => is_local(&config) && !bound,
+            Some("disable") if bound => return Err(DatabaseUrlError::ChannelBinding),
             Some("disable") => true,
             Some("require" | "verify-ca" | "verify-full") => false,
             Some(_) => return Err(DatabaseUrlError::SslMode),
@@ -131,29 +147,38 @@ impl FromStr for DatabaseUrl {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         let tls = if plain { Tls::Off } else { Tls::Verified { roots } };
-        Ok(Self { config, tls })
+        Ok(Self { config, tls, passwords: Passwords::new(password_file) })
     }
 }
 
-/// Takes `sslmode` and `sslrootcert` out of the URL's options.
-fn take_tls(text: &str) -> (String, Option<String>, Option<PathBuf>) {
+/// The options that tokio-postgres does not know, or not so.
+#[derive(Default)]
+struct Own {
+    ssl_mode: Option<String>,
+    roots: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+}
+
+/// Takes our own options out of a URL.
+fn take_own(text: &str) -> (String, Own) {
+    let mut own = Own::default();
     let Some((base, options)) = text.split_once('?') else {
-        return (text.to_owned(), None, None);
+        return (text.to_owned(), own);
     };
-    let (mut ssl_mode, mut roots) = (None, None);
     let mut rest = form_urlencoded::Serializer::new(String::new());
     // To a form a `+` is a space; to libpq and tokio-postgres it is itself.
     for (name, value) in form_urlencoded::parse(options.replace('+', "%2B").as_bytes()) {
         match name.as_ref() {
-            "sslmode" => ssl_mode = Some(value.into_owned()),
-            "sslrootcert" => roots = Some(PathBuf::from(value.into_owned())),
+            "sslmode" => own.ssl_mode = Some(value.into_owned()),
+            "sslrootcert" => own.roots = Some(PathBuf::from(value.into_owned())),
+            "passfile" => own.password_file = Some(PathBuf::from(value.into_owned())),
             _ => {
                 rest.append_pair(&name, &value);
             }
         }
     }
     let options = rest.finish().replace('+', "%20");
-    (format!("{base}?{options}"), ssl_mode, roots)
+    (format!("{base}?{options}"), own)
 }
 
 /// Whether every host is this machine: a Unix socket or a loopback address.
@@ -197,6 +222,7 @@ mod tests {
             ("postgres://u@10.0.0.1/d?sslmode=verify-full&sslrootcert=/ca.pem", verified(Some("/ca.pem"))),
             ("postgres://u@127.0.0.1/d?sslmode=verify-ca", verified(None)),
             ("postgres://u@localhost/d?hostaddr=10.0.0.1", verified(None)),
+            ("postgres://u@localhost/d?channel_binding=require", verified(None)),
             ("postgres://u@db.example/d?sslmode=disable", Ok(Tls::Off)),
             ("postgres://u@localhost/d", Ok(Tls::Off)),
             ("postgres://u@127.0.0.1/d", Ok(Tls::Off)),
@@ -204,6 +230,10 @@ mod tests {
             ("postgresql:///d?host=/var/run/postgresql", Ok(Tls::Off)),
             ("postgres://u@localhost/d?sslmode=prefer", Err(DatabaseUrlError::SslMode)),
             ("postgres://u@localhost/d?sslmode=", Err(DatabaseUrlError::SslMode)),
+            (
+                "postgres://u@localhost/d?sslmode=disable&channel_binding=require",
+                Err(DatabaseUrlError::ChannelBinding),
+            ),
             ("postgres:///d", Err(DatabaseUrlError::Host)),
             ("mysql://u@localhost/d", Err(DatabaseUrlError::Scheme)),
             ("host=localhost", Err(DatabaseUrlError::Scheme)),
