@@ -22,3 +22,4 @@ mod sandbox;
 mod schema;
 mod simulated;
 mod sweep;
+mod transport;

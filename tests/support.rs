@@ -1,6 +1,6 @@
 //! One private Postgres for the whole test binary, a database of its own for each test, and words for what tests do.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +35,7 @@ async fn server() -> &'static PrivatePostgres {
     SERVER.get_or_init(start).await
 }
 
-async fn connect(url: &str) -> Client {
+pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
@@ -287,24 +287,55 @@ pub(crate) fn shifted(ticket: &Ticket, seconds: i64) -> Ticket {
     Ticket::from(format!("{read_at:016x}{rest}"))
 }
 
-/// Runs the command, without a database in its environment.
+/// The command, without a database in its environment, and with pipes for all that it reads and writes.
+pub(crate) fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cimd-cache"));
+    for variable in ["DATABASE_URL", "PGPASSWORD", "PGPASSFILE"] {
+        program.env_remove(variable);
+    }
+    // Where it keeps its compiled component: among what cargo cleans up.
+    program.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    program
+}
+
+/// Runs the command.
 pub(crate) async fn command(arguments: &[&str], stdin: &str) -> Output {
     let (arguments, stdin) =
         (arguments.iter().map(ToString::to_string).collect::<Vec<_>>(), stdin.to_owned());
     let run = move || {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cimd-cache"))
-            .args(arguments)
-            .env_remove("DATABASE_URL")
-            // Where it keeps its compiled component: among what cargo cleans up.
-            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = program().args(arguments).spawn().unwrap();
         // A command that does not read its input may be gone before it is written.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         child.wait_with_output().unwrap()
     };
     tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// What the library logs, as a program that uses it would see it.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Collects everything that this thread logs, on which all tasks of a test run, for as long as the guard lives.
+    pub(crate) fn listen(&self) -> impl Drop + use<> {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        tracing::subscriber::set_default(subscriber.with_writer(move || log.clone()).finish())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
