@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cimd_cache::{COMPONENT, statements};
 
-use crate::support::{Database, command, documents, json_of, one};
+use crate::support::{Database, command, documents, json_of, one, program};
 
 /// Exit status, stdout and stderr.
 fn parts(output: Output) -> (i32, String, String) {
@@ -243,6 +243,23 @@ fn the_demo_leaves_no_process_and_no_folder() {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+#[test]
+fn the_demo_s_server_is_told_nothing_of_other_databases() {
+    let mut demo = program();
+    demo.arg("demo").env("DATABASE_URL", "postgres://alice:hunter2@db.example/d");
+    demo.env("PGPASSWORD", "hunter2").env("PGPORT", "1");
+    let mut demo = demo.spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap());
+    let mut shown = String::new();
+    while !shown.contains("a private Postgres runs") {
+        assert_ne!(lines.read_line(&mut shown).unwrap(), 0, "{shown}");
+    }
+    let environment = std::fs::read_to_string(keeper_of(demo.id()).0.join("environ")).unwrap();
+    assert!(!environment.contains("hunter2"), "{environment}");
+    lines.read_to_string(&mut shown).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(0), "{shown}");
 }
 
 /// The shell that keeps a demo's Postgres, as its entry in /proc, and the folder it keeps it in.
