@@ -40,8 +40,9 @@ async fn encrypted(server: &Server, application: &str) -> (i64, i64) {
 
 /// What a check and a get say where they may not get through, and the log, in which there must be no password.
 async fn refused(url: &str) -> (CheckError, Error, String) {
-    let (log, node) = (Log::default(), node(url));
+    let log = Log::default();
     let listening = log.listen();
+    let node = node(url);
     let (check, get) = (node.check().await, node.get(ID).await);
     drop(listening);
     let log = log.text();

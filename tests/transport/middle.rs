@@ -1,6 +1,7 @@
 //! A machine on the way between the cache and the server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -91,10 +92,10 @@ async fn serve(mut client: TcpStream, authority: &Authority, behaviour: Behaviou
     }
 }
 
-/// What a client says until it goes away, orderly or not.
+/// What a client says until it goes away, orderly or not. One that waits for an answer is sent away.
 async fn rest(mut client: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut heard = Vec::new();
-    let _ = client.read_to_end(&mut heard).await;
+    let _ = tokio::time::timeout(Duration::from_secs(3), client.read_to_end(&mut heard)).await;
     heard
 }
 
