@@ -1,17 +1,17 @@
 //! The contract as a judge of histories.
 //!
 //! It is written from the contract (`ARCHITECTURE.md`, by its numbers) and knows neither the guest nor the SQL. It
-//! blames an answer only if no course of events that the history leaves possible could have led to it: a legal history
-//! is never blamed, however little is known of it. What it needs to believe is:
+//! blames an answer only if no course of events that the history leaves possible could have led to it: a legal
+//! history is never blamed, however little is known of it. What it needs to believe is:
 //!
 //! * A call takes effect once at most, at some position from `began` to `settled`, and not at all after a refusal.
 //! * A put is *known* to be stored from the end of its own call if that said so, and otherwise from the end of the
 //!   first get that hit it.
-//! * Purges go by the order of real time and not by any clock: a ticket is from before a purge if its get had ended when
-//!   the purge began.
-//! * Fetches and deletes go by the database's clock. Which of two is later is promised while the clock runs forward. If it was
-//!   set back between the first of the two and the end of what they may still do, the later one must lie more than ten
-//!   minutes past the latest time from before.
+//! * Purges go by the order of real time and not by any clock: a ticket is from before a purge if its get had ended
+//!   when the purge began.
+//! * Fetches and deletes go by the database's clock. Which of two is later is promised while the clock runs
+//!   forward. If it was set back between the first of the two and the end of what they may still do, the later one
+//!   must lie more than ten minutes past the latest time from before.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -13,12 +13,13 @@ const TEN_YEARS: i64 = 315_576_000;
 /// When histories begin.
 pub(crate) const START: Micros = 1_795_465_560 * SECOND;
 
-/// The choices of one history. What is likely differs from seed to seed: some have one key and one caller at a time, some all
-/// at once; most have no step back of the clock.
+/// The choices of one history. What is likely differs from seed to seed: some have one key and one caller at a
+/// time, some all at once; most have no step back of the clock.
 pub(crate) struct Choices {
     pub(crate) rng: Rng,
     keys: usize,
-    /// Of a hundred puts, how many present the newest ticket and how many an older one. The others have none, or a wrong one.
+    /// Of a hundred puts, how many present the newest ticket and how many an older one. The others have none, or a
+    /// wrong one.
     newest_ticket: u32,
     older_ticket: u32,
     tickets: Vec<Known>,
@@ -155,7 +156,8 @@ impl Choices {
         }
     }
 
-    /// What the clock shows next. Much happens within a microsecond, and at or next to the moments where an answer changes.
+    /// What the clock shows next. Much happens within a microsecond, and at or next to the moments where an answer
+    /// changes.
     pub(crate) fn next_time(&mut self, now: Micros) -> Micros {
         let later = match self.rng.u32(0..100) {
             0..35 => self.rng.i64(0..=2),
@@ -180,7 +182,8 @@ impl Choices {
         if moments.is_empty() { 1 } else { *self.one_of(moments) + self.rng.i64(-1..=1) - now }
     }
 
-    /// How far the clock is set back by a failover. Often by about a minute, which makes leftovers of some rows and not of others.
+    /// How far the clock is set back by a failover. Often by about a minute, which makes leftovers of some rows and
+    /// not of others.
     pub(crate) fn step_back(&mut self) -> Micros {
         if self.percent(50) {
             return 60 * SECOND + self.rng.i64(-3..=10);

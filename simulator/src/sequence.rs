@@ -1,8 +1,8 @@
 //! Histories of calls one after the other, on any database.
 //!
-//! The same requests and times as in the simulated world, without what only a model can do: each statement is over before
-//! the next begins. So the same seed can be run on the model and on a real Postgres whose clock can be set, and must come to the
-//! same verdict on both.
+//! The same requests and times as in the simulated world, without what only a model can do: each statement is over
+//! before the next begins. So the same seed can be run on the model and on a real Postgres whose clock can be set,
+//! and must come to the same verdict on both.
 
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::Statement;
@@ -15,7 +15,8 @@ use crate::history::{Answer, Between, Call, History, Micros, Position, Request, 
 use crate::table::{Begun, Table};
 use crate::world::{ELEVEN_YEARS, Simulated};
 
-/// A database whose clock can be set. Its tables are empty when a history begins; when the last purge was does not matter.
+/// A database whose clock can be set. Its tables are empty when a history begins; when the last purge was does not
+/// matter.
 pub trait Backend: Sql {
     /// From now on `now()` is this, back or forth.
     fn set_clock(&mut self, now: Micros);

@@ -1,12 +1,12 @@
 //! A model of the two tables, and of what each statement does to them at READ COMMITTED.
 //!
 //! A statement has two moments. When it *begins*, `now()` and its snapshot are fixed: what it selects, it selects
-//! then. When it is *applied*, it acts on the newest version of each row, which others may have written since, and the
-//! conditions of `on conflict … where` and of a delete's outer `where` are decided on that one. Between the two it waits for
-//! a lock. Reads have one moment.
+//! then. When it is *applied*, it acts on the newest version of each row, which others may have written since, and
+//! the conditions of `on conflict … where` and of a delete's outer `where` are decided on that one. Between the two
+//! it waits for a lock. Reads have one moment.
 //!
-//! The model is written from the SQL in `cimd_cache_guest::statements` and from how Postgres runs it; each of its rules can be
-//! [broken](Bug).
+//! The model is written from the SQL in `cimd_cache_guest::statements` and from how Postgres runs it; each of its
+//! rules can be [broken](Bug).
 
 use std::collections::BTreeMap;
 
@@ -320,8 +320,8 @@ mod tests {
         begin(table, &PUT, &parameters, now)
     }
 
-    /// The clock is set back, and then passes the moment at which a row is a minute ahead. What began before that moment
-    /// sees a leftover, and what began after it does not; the latter is done first.
+    /// The clock is set back, and then passes the moment at which a row is a minute ahead. What began before that
+    /// moment sees a leftover, and what began after it does not; the latter is done first.
     #[test]
     fn what_began_before_a_row_was_only_a_minute_ahead_does_not_undo_a_delete_from_after() {
         let (before, after) = (NOW - 60 * SECOND - 1, NOW - 60 * SECOND);

@@ -1,9 +1,9 @@
 //! Callers, nodes, a network that loses answers, and a database whose clock may be set back: one history, by a seed.
 //!
-//! The guest is synchronous: it asks for a statement and has the rows. To have many calls under way at once without a thread
-//! for each, a call is kept as its arguments and the answers it has had so far. To go on with it, it is run again from
-//! its beginning on those answers; what it asks for next is noted, and that run thrown away. The guest has neither
-//! clock nor randomness, so it asks the same every time.
+//! The guest is synchronous: it asks for a statement and has the rows. To have many calls under way at once without
+//! a thread for each, a call is kept as its arguments and the answers it has had so far. To go on with it, it is
+//! run again from its beginning on those answers; what it asks for next is noted, and that run thrown away. The
+//! guest has neither clock nor randomness, so it asks the same every time.
 
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{Purpose, Statement};

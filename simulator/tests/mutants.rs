@@ -101,7 +101,8 @@ fn every_bug_in_the_guest_is_found() {
     }
 }
 
-/// A workspace of the guest and the simulator only, at a place that stays, with what was compiled for it, from run to run.
+/// A workspace of the guest and the simulator only, at a place that stays, with what was compiled for it, from run
+/// to run.
 struct Workspace {
     folder: PathBuf,
 }

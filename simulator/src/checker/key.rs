@@ -186,9 +186,9 @@ impl Facts<'_> {
         put.expiry.earliest <= self.latest_time(put.began, reader.ended, read.latest)
     }
 
-    /// Whether `other` may have taken the place of `put` with a document that a reader does not see: expired, or fetched
-    /// before a purge. The latter can happen only to one that was under way during the purge, and has the same time as a
-    /// ticket from after it.
+    /// Whether `other` may have taken the place of `put` with a document that a reader does not see: expired, or
+    /// fetched before a purge. The latter can happen only to one that was under way during the purge, and has the
+    /// same time as a ticket from after it.
     fn may_hide(&self, other: &Put, put: &Put, reader: &Call, read: Between) -> bool {
         let displaces = other.document != put.document
             && other.began < reader.ended
