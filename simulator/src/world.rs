@@ -251,12 +251,20 @@ impl World {
         let ended = &mut self.history.calls[call];
         ended.answer = answer;
         ended.ended = self.position;
-        ended.settled = if orphaned { Position::MAX } else { self.position };
-        if ended.now.earliest > ended.now.latest {
-            // No statement has begun, perhaps none ever will.
-            ended.now = Between::exactly(self.clock);
+        if !orphaned {
+            self.settle(call);
         }
         self.tell(|_| format!("call {call} ends: {answer:?}"));
+    }
+
+    /// The call cannot take effect any more.
+    fn settle(&mut self, call: usize) {
+        let settled = &mut self.history.calls[call];
+        settled.settled = self.position;
+        if settled.now.earliest > settled.now.latest {
+            // None of its statements has ever begun.
+            settled.now = Between::exactly(self.clock);
+        }
     }
 
     /// Something that is under way goes a stage further.
@@ -282,7 +290,7 @@ impl World {
                 orphan.stage = self.run_statement(orphan.call, orphan.stage);
             }
             if vanishes || matches!(orphan.stage, Stage::Answered(_)) {
-                self.history.calls[orphan.call].settled = self.position;
+                self.settle(orphan.call);
             } else {
                 self.orphans.push(orphan);
             }
