@@ -31,18 +31,13 @@ const LANES: usize = 2;
 const CONNECTIONS: usize = 2 * LANES + 1;
 
 /// How the scene is set.
+#[derive(Default)]
 pub(crate) struct Setting<'a> {
     /// Further arguments of the server.
     pub(crate) arguments: &'a [&'a str],
     /// The folder that the server's data is in.
     pub(crate) parent: Option<&'a Path>,
     pub(crate) load: Load,
-}
-
-impl Default for Setting<'_> {
-    fn default() -> Self {
-        Self { arguments: &[], parent: None, load: Load::default() }
-    }
 }
 
 /// A server and its nodes, for one scene after the other.
