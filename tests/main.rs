@@ -12,6 +12,7 @@ mod component;
 mod connections;
 mod delete;
 mod errors;
+mod events;
 mod get;
 mod near;
 mod put;

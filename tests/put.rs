@@ -76,7 +76,7 @@ async fn a_row_from_over_a_minute_ahead_is_replaced_and_a_nearer_one_is_not() {
         "update cimd_cache.client_id_metadata set fetched_at = now() + $1::bigint * interval '1 second'";
     for (seconds, expected) in [(55_i64, Stored::Superseded), (120, Stored::Stored)] {
         for with_ticket in [true, false] {
-            node.delete(ID).await.unwrap();
+            admin.execute("delete from cimd_cache.client_id_metadata", &[]).await.unwrap();
             node.put(ID, &document(1), HOUR, None).await.unwrap();
             let given = ticket(&node, ID).await;
             admin.execute(ahead, &[&seconds]).await.unwrap();

@@ -10,6 +10,7 @@ mod url;
 pub(crate) mod values;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -70,6 +71,8 @@ impl Postgres {
             settings: settings(limits.deadline),
             schema: schema.clone(),
             naming: Naming::default(),
+            began: Instant::now(),
+            silent_since: AtomicU64::new(0),
             patience: limits.deadline,
             idle: limits.idle,
         });

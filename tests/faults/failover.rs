@@ -60,7 +60,11 @@ async fn an_asynchronous_standby_loses_the_last_moments() {
     for key in [1, 2] {
         assert_eq!(caller.put(key, hour, None).await, Answer::Stored);
     }
-    until(&primary, "select bool_and(replay_lsn = pg_current_wal_lsn()) from pg_stat_replication").await;
+    until(
+        &primary,
+        "select coalesce(bool_and(replay_lsn = pg_current_wal_lsn()), false) from pg_stat_replication",
+    )
+    .await;
     // It falls behind.
     let behind = standby.admin().await;
     behind.batch_execute("alter system set primary_conninfo = ''").await.unwrap();

@@ -54,6 +54,10 @@ pub(super) struct Destination {
     pub(super) settings: String,
     pub(super) schema: Schema,
     pub(super) naming: Naming,
+    /// What [`time`](Self::time) counts from.
+    pub(super) began: Instant,
+    /// Since when the last connection that fell silent had been so; 0 for none.
+    pub(super) silent_since: AtomicU64,
     /// The longest deadline of a call: a connection that leaves everything unanswered for so long is given up.
     pub(super) patience: Duration,
     /// For how long a connection is kept that nobody uses.
@@ -61,6 +65,11 @@ pub(super) struct Destination {
 }
 
 impl Destination {
+    /// Now, in nanoseconds.
+    pub(super) fn time(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX - 1)
+    }
+
     fn connect_patience(&self) -> Patience {
         // Who has longer deadlines, has a slower network or server.
         let silence = CONNECT_SILENCE.max(self.patience.mul_f64(0.375));
@@ -181,7 +190,7 @@ impl Lane {
 
     /// Whether a call would find it connected.
     pub(super) fn is_open(&self) -> bool {
-        matches!(&*self.slot.lock(), Slot::Open(session) if !session.is_closed())
+        matches!(&*self.slot.lock(), Slot::Open(session) if !session.is_closed() && !session.is_doubtful())
     }
 
     /// The open connection, or the outcome of one attempt to open it.
@@ -196,11 +205,19 @@ impl Lane {
     pub(super) fn open(self: &Arc<Self>) -> Result<Arc<Session>, Attempt> {
         let mut slot = self.slot.lock();
         let rest = match &mut *slot {
-            Slot::Open(session) if !session.is_closed() => return Ok(session.clone()),
-            Slot::Open(session) => {
+            Slot::Open(session) if session.is_closed() => {
                 tracing::warn!(lane = self.name, "the database connection is lost: it was closed");
                 Rest::after_end(session)
             }
+            Slot::Open(session) if session.is_doubtful() => {
+                tracing::warn!(
+                    lane = self.name,
+                    "the database connection is given up: another one fell silent"
+                );
+                session.abort();
+                Rest::after_end(session)
+            }
+            Slot::Open(session) => return Ok(session.clone()),
             // One that never ran, because its runtime has ended, left the slot as it was.
             Slot::Connecting(attempt) if matches!(attempt.peek(), Some(Err(_))) => Rest::new(),
             Slot::Connecting(attempt) => return Err(attempt.clone()),
@@ -248,23 +265,23 @@ impl Lane {
     /// a pause.
     pub(super) fn retire_after(&self, failure: &Failure, session: &Arc<Session>) {
         // One call's time being up says nothing about the connection that many share; long silence does.
-        let is_silent = || {
-            matches!(failure, Failure::TimedOut)
-                && session.silent_for() >= self.destination.patience.mul_f64(0.9)
+        let silence = match failure {
+            Failure::TimedOut => session.silence(),
+            _ => None,
         };
-        let is_silent = if failure.ends_connection() {
-            false
-        } else if is_silent() {
-            true
-        } else {
+        let silent_since = silence
+            .filter(|(_, silence)| *silence >= self.destination.patience.mul_f64(0.9))
+            .map(|(since, _)| since);
+        if silent_since.is_none() && !failure.ends_connection() {
             return;
-        };
+        }
         let mut slot = self.slot.lock();
         if matches!(&*slot, Slot::Open(current) if Arc::ptr_eq(current, session)) {
             tracing::warn!(lane = self.name, reason = %failure, "the database connection is lost");
             *slot = Slot::Idle(Rest::after_end(session));
             drop(slot);
-            if is_silent {
+            if let Some(since) = silent_since {
+                self.destination.silent_since.fetch_max(since, Ordering::Relaxed);
                 // Whoever else waits on it would wait in vain.
                 session.abort();
             }

@@ -64,9 +64,11 @@ pub(super) struct Session {
     counts: Arc<Counts>,
     prepared: [Mutex<Arc<OnceCell<Prepared>>>; statements::ALL.len()],
     opened: Instant,
+    /// By when it was alive at the least: when something was sent that has been answered, as [`Destination::time`] has it.
+    alive_at: AtomicU64,
     /// How many attempts had failed before it was opened.
     pub(super) failures: u32,
-    /// Since when something has been sent and nothing answered, in nanoseconds after it was opened; or [`ANSWERED`].
+    /// Since when something has been sent and nothing answered, likewise; or [`ANSWERED`].
     unanswered_since: AtomicU64,
 }
 
@@ -82,6 +84,7 @@ impl Session {
     ) -> Self {
         Self {
             client,
+            alive_at: AtomicU64::new(destination.time()),
             abort: connection.abort_handle(),
             connection: Mutex::new(Some(connection)),
             closer: OnceLock::new(),
@@ -101,6 +104,12 @@ impl Session {
 
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Whether another connection fell silent, and this one has not been heard of since: what swallowed that one may have
+    /// swallowed it too, while nobody used it.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.alive_at.load(Ordering::Relaxed) < self.destination.silent_since.load(Ordering::Relaxed)
     }
 
     /// For how long it has been open.
@@ -123,12 +132,10 @@ impl Session {
         &self.client
     }
 
-    /// For how long nothing that was sent has been answered.
-    pub(super) fn silent_for(&self) -> Duration {
-        match self.unanswered_since.load(Ordering::Relaxed) {
-            ANSWERED => Duration::ZERO,
-            since => self.opened.elapsed().saturating_sub(Duration::from_nanos(since)),
-        }
+    /// Since when nothing that was sent has been answered, and for how long.
+    pub(super) fn silence(&self) -> Option<(u64, Duration)> {
+        let since = Some(self.unanswered_since.load(Ordering::Relaxed)).filter(|&since| since != ANSWERED)?;
+        Some((since, Duration::from_nanos(self.destination.time().saturating_sub(since))))
     }
 
     /// Waits for an answer of the connection until `deadline`.
@@ -139,11 +146,13 @@ impl Session {
     ) -> Result<T, Failure> {
         if self.unanswered_since.load(Ordering::Relaxed) == ANSWERED {
             // Where two calls are first at once, it does not matter which of them is written down.
-            let since = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(ANSWERED);
-            self.unanswered_since.store(since, Ordering::Relaxed);
+            self.unanswered_since.store(self.destination.time(), Ordering::Relaxed);
         }
         let answer = tokio::time::timeout_at(deadline, answer).await.map_err(|_| Failure::TimedOut)?;
-        self.unanswered_since.store(ANSWERED, Ordering::Relaxed);
+        let since = self.unanswered_since.swap(ANSWERED, Ordering::Relaxed);
+        if since != ANSWERED {
+            self.alive_at.fetch_max(since, Ordering::Relaxed);
+        }
         answer
     }
 

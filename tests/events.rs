@@ -1,0 +1,123 @@
+//! What the log tells an operator, and what it never does.
+
+use std::time::Duration;
+
+use cimd_cache::{Cache, Error};
+use cimd_cache_hostile::COMPONENT as HOSTILE;
+
+use crate::support::{Database, HOUR, Log, document, hit, one};
+
+/// The lines at info and above, which are what runs in production.
+fn loud(log: &Log) -> Vec<String> {
+    let levels = [" INFO ", " WARN ", "ERROR "];
+    let text = log.text();
+    text.lines().filter(|line| levels.iter().any(|level| line.contains(level))).map(str::to_owned).collect()
+}
+
+fn has(lines: &[String], words: &[&str]) -> bool {
+    lines.iter().any(|line| words.iter().all(|word| line.contains(word)))
+}
+
+const SECRET_ID: &str = "https://client.example/metadata.json?token=hush";
+
+#[tokio::test]
+async fn a_lane_that_is_lost_and_regained_is_told_by_name() {
+    let (database, log) = (Database::new().await, Log::default());
+    let _listening = log.listen();
+    let (node, admin) = (database.node(), database.admin().await);
+    node.put(SECRET_ID, &document(1), HOUR, None).await.unwrap();
+    hit(&node, SECRET_ID).await;
+    assert_eq!(loud(&log), [""; 0], "nothing is said while all is well");
+    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                where datname = current_database() and usename = 'cimd_cache_app'";
+    assert_eq!(one::<i64>(&admin, kill, &[]).await, 2);
+    hit(&node, SECRET_ID).await;
+    let lines = loud(&log);
+    assert!(has(&lines, &["WARN", "the database connection is lost", "reads 1"]), "{lines:#?}");
+    assert!(has(&lines, &["INFO", "connected to the database again", "reads 1"]), "{lines:#?}");
+    assert!(!has(&lines, &["client.example"]), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_told_once_a_second_and_not_for_each_call() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let url = "postgres://alice:hunter2@127.0.0.1:1/d";
+    let node = Cache::builder().database_url(url).read_lanes(1).build().unwrap();
+    for _ in 0..20 {
+        let calls = (0..20).map(|_| node.get(SECRET_ID));
+        for answer in futures_util::future::join_all(calls).await {
+            assert_eq!(answer, Err(Error::Unavailable));
+        }
+    }
+    let lines = loud(&log);
+    let failed: Vec<_> = lines.iter().filter(|line| line.contains("a statement failed")).collect();
+    // The 400 calls take some seconds, because attempts to connect wait longer and longer.
+    assert!((1..40).contains(&failed.len()), "{failed:#?}");
+    assert!(has(&lines, &["WARN", "cannot connect to the database", "Connection refused"]), "{lines:#?}");
+    assert!(!log.text().contains("hunter2"));
+    assert!(!has(&lines, &["client.example"]), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_shed_is_told_and_counted() {
+    let (database, log) = (Database::new().await, Log::default());
+    let _listening = log.listen();
+    let builder = Cache::builder().database_url(&database.app_url()).max_in_flight(1);
+    let node = builder.deadline(Duration::from_secs(2)).build().unwrap();
+    node.check().await.unwrap();
+    let mut admin = database.admin().await;
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
+    let hurried = node.with_deadline(Duration::from_millis(100));
+    let (first, second) = tokio::join!(node.get(SECRET_ID), hurried.get(SECRET_ID));
+    assert_eq!((first, second), (Err(Error::TimedOut), Err(Error::Unavailable)));
+    assert_eq!(node.stats().shed, 1);
+    let lines = loud(&log);
+    assert!(has(&lines, &["WARN", "a call is shed", "waiting", "under_way=1"]), "{lines:#?}");
+    lock.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_instance_that_is_discarded_and_a_statement_that_is_refused_are_told_with_the_reason() {
+    let (database, log) = (Database::new().await, Log::default());
+    let _listening = log.listen();
+    let builder = Cache::builder().database_url(&database.app_url()).component(HOSTILE).max_in_flight(1);
+    let node = builder.build().unwrap();
+    assert_eq!(node.get("trap").await, Err(Error::Storage));
+    let refused = hit(&node, "query t\nselect 'hush'").await.metadata;
+    assert_eq!(refused, "not-allowed");
+    let lines = loud(&log);
+    assert!(has(&lines, &["ERROR", "its instance is discarded", "unreachable"]), "{lines:#?}");
+    assert!(has(&lines, &["ERROR", "a statement that is not on the list was refused"]), "{lines:#?}");
+    assert!(!has(&lines, &["hush"]), "{lines:#?}");
+    assert_eq!(node.stats().discarded, 1);
+
+    // A caller who gives up is not worth a line for each, but a number.
+    let mut admin = database.admin().await;
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
+    let node = database.node();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), node.get(SECRET_ID)).await;
+    assert!(given_up.is_err());
+    assert_eq!(node.stats().discarded, 1);
+    assert!(log.text().contains("a caller gave up half-way; the instance of its call is discarded"));
+    lock.rollback().await.unwrap();
+}
+
+/// Refused input, and a database that objects to what is put: the log has the server's words, and none of ours.
+#[tokio::test]
+async fn no_document_and_no_query_part_of_a_url_is_logged() {
+    let (database, log) = (Database::new().await, Log::default());
+    let _listening = log.listen();
+    let (node, admin) = (database.node(), database.admin().await);
+    let refuse = "alter table cimd_cache.client_id_metadata add check (metadata->>'version' <> '1')";
+    admin.batch_execute(refuse).await.unwrap();
+    assert_eq!(node.put(SECRET_ID, &document(1), HOUR, None).await, Err(Error::Storage));
+    assert!(node.put(SECRET_ID, "{\"hush\":1", HOUR, None).await.is_err());
+    let lines = loud(&log);
+    assert!(has(&lines, &["WARN", "a statement failed", "put", "23514"]), "{lines:#?}");
+    for secret in ["hush", "client.example", "version"] {
+        assert!(!has(&lines, &[secret]), "{secret}: {lines:#?}");
+    }
+}
