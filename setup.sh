@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what a build and a test need and this machine lacks: the guest's compilation target, and the binaries of
-# Postgres. Does nothing, and says nothing, where both are there.
+# Installs what a build and a demo need and this machine lacks: the guest's compilation target, and the binaries of
+# Postgres. With the argument `tests` also what two of the fault tests need, which are skipped without. Does nothing, and
+# says nothing, where all is there.
 set -eu
 
 fail() {
@@ -25,17 +26,29 @@ has_postgres() {
     return 1
 }
 
-if ! has_postgres; then
-    command -v apt-get >/dev/null || fail "there are no Postgres binaries: install Postgres with this system's packages"
+# Installs packages, as root or by sudo; fails where there is no way to.
+install() {
+    command -v apt-get >/dev/null || return 1
     if [ "$(id -u)" = 0 ]; then
         sudo=
     elif command -v sudo >/dev/null; then
         sudo=sudo
     else
-        fail "there are no Postgres binaries: install them as root, with: apt-get install postgresql"
+        return 1
     fi
-    echo "setup: installing the package postgresql, for its binaries; the server it may start is not used" >&2
     $sudo apt-get update -qq
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+if ! has_postgres; then
+    echo "setup: installing the package postgresql, for its binaries; the server it may start is not used" >&2
+    install postgresql || fail "there are no Postgres binaries: install the package postgresql, as root"
     has_postgres || fail "the package postgresql brought no initdb: install Postgres by hand"
+fi
+
+if [ "${1:-}" = tests ]; then
+    for program in pgbouncer faketime; do
+        command -v $program >/dev/null || [ -x /usr/sbin/$program ] || install $program >&2 ||
+            echo "setup: without the program $program a fault test is skipped" >&2
+    done
 fi

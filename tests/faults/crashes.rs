@@ -27,6 +27,23 @@ async fn what_was_acknowledged_survives_ten_crashes() {
     scene.end(Allowed::default()).await;
 }
 
+/// Where commits do not wait for the disk (README, Durability), a crash loses some: and so the test above would notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[should_panic(expected = "wrong answers")]
+async fn what_an_undurable_server_loses_is_noticed() {
+    let arguments =
+        ["-c", "synchronous_commit=off", "-c", "wal_writer_delay=10s", "-c", "wal_writer_flush_after=0"];
+    let setting = Setting { arguments: &arguments, ..Setting::default() };
+    let mut scene = Scene::set("`kill -9` of a server that does not wait for its disk", setting).await;
+    scene
+        .fault(async |server| {
+            server.crash().await;
+            server.start_again();
+        })
+        .await;
+    scene.end(Allowed::default()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_stopped_for_five_seconds() {
     let mut scene = Scene::set("all of the server stopped (SIGSTOP) for 5 s", Setting::default()).await;

@@ -1,6 +1,7 @@
 //! pgbouncer in transaction mode between nodes and server: each transaction may run on another connection.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::load::Load;
@@ -27,7 +28,9 @@ impl Pooler {
         std::fs::write(folder.path().join("pgbouncer.ini"), config).unwrap();
         std::fs::write(folder.path().join("users"), "\"cimd_cache_app\" \"\"\n").unwrap();
         std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
-        let mut command = Command::new("pgbouncer");
+        // Where Debian has it, which is not on everybody's path.
+        let debian = Path::new("/usr/sbin/pgbouncer");
+        let mut command = Command::new(if debian.exists() { debian } else { Path::new("pgbouncer") });
         command.arg(folder.path().join("pgbouncer.ini")).stdout(Stdio::null()).stderr(Stdio::null());
         if rustix::process::geteuid().is_root() {
             command.uid(uid).gid(gid);
