@@ -113,6 +113,56 @@ async fn a_connection_that_falls_silent_is_replaced() {
     }
 }
 
+/// 14: also if no caller waits so long that its call times out.
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_replaced_though_all_callers_give_up() {
+    let database = Database::new().await;
+    let (url, silence) = database.tunnel().await;
+    let builder = Cache::builder().database_url(&url).deadline(Duration::from_secs(1)).read_lanes(1);
+    let node = builder.build().unwrap();
+    hit_or_miss(&node).await;
+    silence.send(()).unwrap();
+    let found =
+        async { while tokio::time::timeout(Duration::from_millis(100), node.get(ID)).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(10), found).await.unwrap();
+}
+
+/// 14: what was sent for callers who gave up must not count for ever.
+#[tokio::test]
+async fn calls_that_were_given_up_keep_no_place() {
+    let database = Database::new().await;
+    let builder = Cache::builder().database_url(&database.app_url()).max_in_flight(1).read_lanes(1);
+    let node = builder.build().unwrap();
+    hit_or_miss(&node).await;
+    let mut admin = database.admin().await;
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
+    for _ in 0..5 {
+        let given_up = tokio::time::timeout(Duration::from_millis(20), node.get(ID)).await;
+        assert!(given_up.is_err());
+    }
+    lock.rollback().await.unwrap();
+    hit_or_miss(&node).await;
+    hit_or_miss(&node).await;
+    assert_eq!(node.stats().connections, 1);
+}
+
+/// 14: of several hosts one that accepts and says nothing does not hold up the others.
+#[tokio::test]
+async fn a_silent_host_does_not_hold_up_the_next() {
+    let database = Database::new().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (user, other) = ("postgres://cimd_cache_app@", database.app_url());
+    let other = other.strip_prefix(user).unwrap();
+    let url = format!("{user}{},{other}", silent.local_addr().unwrap());
+    let node = Cache::builder().database_url(&url).build().unwrap();
+    hit_or_miss(&node).await;
+}
+
+async fn hit_or_miss(node: &Cache) {
+    node.get(ID).await.unwrap();
+}
+
 /// 14
 #[tokio::test]
 async fn what_only_an_operator_can_mend_is_storage() {

@@ -66,6 +66,7 @@ impl Default for Builder {
             deadline: Duration::from_secs(2),
             // Long beside the pauses of a node that is in use, short beside the life of one that was busy once.
             idle: Duration::from_secs(300),
+            direct: false,
         };
         Self {
             database_url: None,
@@ -152,6 +153,15 @@ impl Builder {
     /// next call. At least 1 millisecond; 5 minutes by default.
     pub fn idle_timeout(mut self, idle: Duration) -> Self {
         self.limits.idle = idle;
+        self
+    }
+
+    /// Says that no pooler lies between which gives each transaction another connection and does not know prepared
+    /// statements by client (pgbouncer before 1.21, in transaction mode). Then statements are prepared in a
+    /// [`schema`](Self::schema) of one's own too, which makes gets faster; in the schema `cimd_cache` they always are. Behind
+    /// such a pooler two schemas' statements could be taken for each other.
+    pub fn direct(mut self) -> Self {
+        self.limits.direct = true;
         self
     }
 

@@ -9,7 +9,7 @@ use refinery::{Migration, Runner};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
 
-use crate::postgres::{Connector, DatabaseUrl, DatabaseUrlError, Failure, Patience};
+use crate::postgres::{Connected, Connector, DatabaseUrl, DatabaseUrlError, Failure, Patience};
 use crate::schema::Schema;
 
 mod embedded {
@@ -85,7 +85,8 @@ pub async fn migrate(database_url: &str, schema: &Schema) -> Result<Migrated, Mi
     let connector = Connector::new(&url).map_err(MigrateError::Certificates)?;
     // The owner's own time limit is for other work; a migration may wait for a lock and take as long as it must.
     let connected = connector.connect("set statement_timeout = 0", PATIENCE).await;
-    let (mut client, connection) = connected.map_err(|failure| MigrateError::Connection(failure.into()))?;
+    let Connected { mut client, connection, .. } =
+        connected.map_err(|failure| MigrateError::Connection(failure.into()))?;
     let connection = tokio::spawn(connection);
     let result = locked(&mut client, schema).await;
     drop(client);

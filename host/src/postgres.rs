@@ -10,7 +10,7 @@ mod url;
 pub(crate) mod values;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -26,7 +26,7 @@ use crate::schema::Schema;
 use crate::throttle::Throttle;
 use crate::turns::Turns;
 
-pub(crate) use self::connect::{Connector, Patience};
+pub(crate) use self::connect::{Connected, Connector, Patience};
 pub use self::url::{DatabaseUrl, DatabaseUrlError};
 
 /// How often one statement is tried. A conflict between transactions passes quickly or not at all.
@@ -40,6 +40,8 @@ pub(crate) struct Limits {
     pub(crate) in_flight: usize,
     pub(crate) deadline: Duration,
     pub(crate) idle: Duration,
+    /// Whether no pooler that mixes up prepared statements can be in between.
+    pub(crate) direct: bool,
 }
 
 /// Who keeps the statements in flight within their number.
@@ -61,6 +63,9 @@ pub(crate) struct Postgres {
     /// One for each statement: what goes wrong with one must not hide what goes wrong with another.
     told: [Throttle; statements::ALL.len()],
     told_of_refusal: Throttle,
+    told_of_shedding: Throttle,
+    in_flight: usize,
+    shed: AtomicU64,
 }
 
 impl Postgres {
@@ -70,7 +75,7 @@ impl Postgres {
             connector: Connector::new(url)?,
             settings: settings(limits.deadline),
             schema: schema.clone(),
-            naming: Naming::default(),
+            naming: Naming::new(limits.direct || *schema == Schema::default()),
             began: Instant::now(),
             silent_since: AtomicU64::new(0),
             patience: limits.deadline,
@@ -87,13 +92,29 @@ impl Postgres {
             turns: Turns::new(limits.in_flight),
             told: std::array::from_fn(|_| Throttle::new()),
             told_of_refusal: Throttle::new(),
+            told_of_shedding: Throttle::new(),
+            in_flight: limits.in_flight,
+            shed: AtomicU64::new(0),
             destination,
         })
     }
 
     /// How many statements were not sent because too many others were under way.
     pub(crate) fn shed(&self) -> u64 {
-        self.turns.shed()
+        self.turns.shed() + self.shed.load(Ordering::Relaxed)
+    }
+
+    fn refuse(&self, lane: &Lane) {
+        self.shed.fetch_add(1, Ordering::Relaxed);
+        if let Some(held_back) = self.told_of_shedding.pass() {
+            let (lane, unanswered) = (lane.name(), lane.backlog());
+            tracing::warn!(
+                lane,
+                unanswered,
+                held_back,
+                "a call is shed: the server has not caught up with calls given up"
+            );
+        }
     }
 
     pub(crate) fn schema(&self) -> &Schema {
@@ -158,9 +179,10 @@ impl Postgres {
         for tried in 1.. {
             let session = tokio::time::timeout_at(deadline, lane.session()).await;
             let session = session.unwrap_or(Err(Failure::Unavailable))?;
-            // Statements whose callers gave up are not among the calls under way, and yet the server works on them.
-            if lane.backlog() >= self.turns.most() {
-                self.turns.refuse();
+            // Statements whose callers gave up are not among the calls under way, and yet the server works on them. If nobody
+            // waits there, this one goes through all the same: by its answer it is known what has been done.
+            if session.is_waited_for() && lane.backlog() >= self.in_flight {
+                self.refuse(lane);
                 return Err(Failure::Unavailable);
             }
             let named = self.destination.naming.is_used_for(statements::ALL[index]);
@@ -245,7 +267,7 @@ pub(crate) enum Failure {
     Unavailable,
     #[error("the server cannot be reached: {0}")]
     Dial(Arc<std::io::Error>),
-    #[error("the server said nothing for too long while connecting")]
+    #[error("connecting took too long, or nothing was heard for too long")]
     Silent,
     #[error("the server takes no writes")]
     ReadOnly,
@@ -299,13 +321,15 @@ impl Failure {
     /// Whether the connection cannot be used any more.
     fn ends_connection(&self) -> bool {
         match self {
-            Self::Connection(_) | Self::Unavailable | Self::NoPassword => true,
+            Self::Connection(_) => true,
             // 25006: it leads to a standby.
             Self::Database(_) => self.in_class("08") || self.in_class("57P") || self.in_class("25006"),
             Self::NotAllowed
             | Self::TooLarge
             | Self::TimedOut
             // No connection was made.
+            | Self::Unavailable
+            | Self::NoPassword
             | Self::Dial(_)
             | Self::Silent
             | Self::ReadOnly

@@ -21,7 +21,8 @@ pub(crate) struct Turns {
     free: Semaphore,
     most: usize,
     waiting: AtomicUsize,
-    /// For how long calls keep their turns, in nanoseconds: a moving average over those that others waited for.
+    /// For how long calls keep their turns, in nanoseconds: a moving average over those that others waited for, and over
+    /// those that were much shorter.
     kept: AtomicU64,
     shed: AtomicU64,
     told: Throttle,
@@ -45,11 +46,6 @@ impl Turns {
             shed: AtomicU64::new(0),
             told: Throttle::new(),
         }
-    }
-
-    /// How many there are.
-    pub(crate) fn most(&self) -> usize {
-        self.most
     }
 
     /// How many are taken.
@@ -77,8 +73,7 @@ impl Turns {
         Some(Turn { _permit: permit, turns: self, began: Instant::now() })
     }
 
-    /// Counts and reports a call for which there was no place.
-    pub(crate) fn refuse(&self) {
+    fn refuse(&self) {
         self.shed.fetch_add(1, Ordering::Relaxed);
         if let Some(held_back) = self.told.pass() {
             let waiting = self.waiting.load(Ordering::Relaxed);
@@ -113,11 +108,11 @@ impl Turns {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // While nobody waits, nobody needs the average.
-        if self.turns.waiting.load(Ordering::Relaxed) > 0 {
-            let kept = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let average = self.turns.kept.load(Ordering::Relaxed);
+        let kept = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // While nobody waits, nobody needs the average; but one from worse times would keep those out who could wait.
+        if self.turns.waiting.load(Ordering::Relaxed) > 0 || kept < average / 2 {
             // Of two that end at once one may be forgotten: it is an average.
-            let average = self.turns.kept.load(Ordering::Relaxed);
             let average = average - average / INERTIA + kept / INERTIA;
             self.turns.kept.store(average, Ordering::Relaxed);
         }
@@ -174,5 +169,14 @@ mod tests {
             let average = Duration::from_nanos(turns.kept.load(Ordering::Relaxed)).as_secs_f64() * 1_000.0;
             assert!((average / millis as f64 - 1.0).abs() < 0.1, "{average} ms, of {millis}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn worse_times_are_forgotten_also_when_nobody_waits() {
+        let turns = slow_turns().await;
+        for _ in 0..200 {
+            drop(turns.take(Instant::now() + Duration::from_secs(60)).await.unwrap());
+        }
+        assert!(turns.clears_in(0) < Duration::from_millis(1));
     }
 }

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Failure;
-use super::dial::{self, Socket, Target};
+use super::dial::{self, Heard, Socket, Target};
 use super::password::Passwords;
 use super::url::{DatabaseUrl, Tls};
 
@@ -25,6 +25,14 @@ pub(crate) struct Connector {
     targets: Vec<Target>,
     tls: Option<MakeRustlsConnect>,
     passwords: Passwords,
+}
+
+/// A connection that is open.
+pub(crate) struct Connected<C> {
+    pub(crate) client: Client,
+    /// The connection itself: it ends when the connection does, and has to be polled for the client to get answers.
+    pub(crate) connection: C,
+    pub(super) heard: Heard,
 }
 
 /// How long connecting may take.
@@ -48,23 +56,22 @@ impl Connector {
         Ok(Self { config, targets, tls, passwords })
     }
 
-    /// Connects to the first host that will do, logs in and applies `settings`. The future that comes with the client is
-    /// the connection itself: it ends when the connection does, and has to be polled for the client to get answers.
+    /// Connects to the first address of the first host that will do, logs in and applies `settings`.
     pub(crate) async fn connect(
         &self,
         settings: &str,
         patience: Patience,
-    ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
+    ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
         let mut targets: Vec<_> = self.targets.iter().collect();
         if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut targets);
         }
         // One host that sends a byte now and then must not take the time of those after it.
-        let each = patience.whole / u32::try_from(targets.len().max(1)).unwrap_or(u32::MAX);
+        let each = share(patience.whole, targets.len());
         let mut failure = Failure::Unavailable;
         for target in targets {
-            let connected = tokio::time::timeout(each, self.connect_to(target, settings, patience.silence));
-            match connected.await.unwrap_or(Err(Failure::Silent)) {
+            let connected = self.connect_to(target, settings, Patience { whole: each, ..patience });
+            match tokio::time::timeout(each, connected).await.unwrap_or(Err(Failure::Silent)) {
                 Ok(connected) => return Ok(connected),
                 Err(error) => failure = error,
             }
@@ -76,13 +83,30 @@ impl Connector {
         &self,
         target: &Target,
         settings: &str,
-        silence: Duration,
-    ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
+        patience: Patience,
+    ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
         let config = self.config_for(target).await?;
-        let socket = target.dial(&config, silence).await.map_err(|error| Failure::Dial(error.into()))?;
-        let heard = socket.heard();
-        let login = heard.watch(silence, self.log_in(&config, socket, target, settings));
-        login.await.unwrap_or(Err(Failure::Silent))
+        let mut endpoints = target.endpoints().await.map_err(|error| Failure::Dial(error.into()))?;
+        if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+            fastrand::shuffle(&mut endpoints);
+        }
+        let each = share(patience.whole, endpoints.len());
+        let mut failure = Failure::Unavailable;
+        for endpoint in endpoints {
+            // A server that accepts and will not do (a standby, say) is not the last of them.
+            let connected = async {
+                let socket = endpoint.dial(&config, patience.silence).await;
+                let socket = socket.map_err(|error| Failure::Dial(error.into()))?;
+                let heard = socket.heard();
+                let login = heard.watch(patience.silence, self.log_in(&config, socket, target, settings));
+                login.await.unwrap_or(Err(Failure::Silent))
+            };
+            match tokio::time::timeout(each, connected).await.unwrap_or(Err(Failure::Silent)) {
+                Ok(connected) => return Ok(connected),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     async fn log_in(
@@ -91,7 +115,8 @@ impl Connector {
         socket: Socket,
         target: &Target,
         settings: &str,
-    ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
+    ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
+        let heard = socket.heard();
         let (client, connection) = match self.tls.clone() {
             None => {
                 let (client, connection) = config.connect_raw(socket, NoTls).await?;
@@ -116,7 +141,7 @@ impl Connector {
                 Either::Right(((), _)) => return Err(Failure::Unavailable),
             }
         }
-        Ok((client, connection))
+        Ok(Connected { client, connection, heard })
     }
 
     /// Applies the settings and asks whether the server takes writes, in one round trip.
@@ -138,6 +163,11 @@ impl Connector {
         let complete = move || passwords.complete(config, &target.host(), target.port);
         tokio::task::spawn_blocking(complete).await.map_err(|_| Failure::Unavailable)
     }
+}
+
+/// The time of each, if so many have to make do with it.
+fn share(whole: Duration, count: usize) -> Duration {
+    whole / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
 
 fn client_config(roots: Option<&Path>) -> Result<ClientConfig> {

@@ -6,7 +6,7 @@
 //! leaves a node without a word for too long is given up, and one that is merely slow is not.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -72,29 +72,42 @@ impl Target {
         }
     }
 
-    /// Opens the socket. Each address of a name is tried, for `patience` each unless the URL has a time limit.
+    /// Where it can be reached: all addresses that its name has. Takes as long as the resolver does, which has time limits of
+    /// its own.
+    pub(super) async fn endpoints(&self) -> io::Result<Vec<Endpoint>> {
+        Ok(match &self.address {
+            Address::Folder(folder) => vec![Endpoint::Unix(folder.join(format!(".s.PGSQL.{}", self.port)))],
+            Address::Ip(address) => vec![Endpoint::Tcp((*address, self.port).into())],
+            Address::Name(name) => {
+                let addresses = tokio::net::lookup_host((name.as_str(), self.port)).await?;
+                addresses.map(Endpoint::Tcp).collect()
+            }
+        })
+    }
+}
+
+/// One address of a server.
+#[derive(Clone, Debug)]
+pub(super) enum Endpoint {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// Opens the socket, within `patience` unless the URL has a time limit.
     pub(super) async fn dial(&self, config: &Config, patience: Duration) -> io::Result<Socket> {
         let patience = config.get_connect_timeout().copied().unwrap_or(patience);
-        let addresses: Vec<_> = match &self.address {
-            Address::Folder(folder) => {
-                let path = folder.join(format!(".s.PGSQL.{}", self.port));
+        match self {
+            Self::Unix(path) => {
                 let stream = within(patience, UnixStream::connect(path)).await?;
-                return Ok(Socket::new(Either::Right(stream)));
+                Ok(Socket::new(Either::Right(stream)))
             }
-            Address::Ip(address) => vec![(*address, self.port).into()],
-            // A resolver has time limits of its own, which are longer than it is sensible to wait for a packet.
-            Address::Name(name) => tokio::net::lookup_host((name.as_str(), self.port)).await?.collect(),
-        };
-        let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the host's name has no address"));
-        for address in addresses {
-            result = within(patience, TcpStream::connect(address)).await;
-            if result.is_ok() {
-                break;
+            Self::Tcp(address) => {
+                let stream = within(patience, TcpStream::connect(address)).await?;
+                set_options(&stream, config)?;
+                Ok(Socket::new(Either::Left(stream)))
             }
         }
-        let stream = result?;
-        set_options(&stream, config)?;
-        Ok(Socket::new(Either::Left(stream)))
     }
 }
 
@@ -122,25 +135,29 @@ fn set_options(stream: &TcpStream, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-/// A connection's socket, on which it is counted how often something was read.
+/// A connection's socket, on which it is counted how much is read.
 pub(super) struct Socket {
     stream: Either<TcpStream, UnixStream>,
     heard: Heard,
 }
 
-/// What has been heard on a socket.
+/// How many bytes have been heard on a socket.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heard(Arc<AtomicU64>);
 
 impl Heard {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// The future's result, or none if nothing was heard for `patience`, or up to twice as long.
     pub(super) async fn watch<T>(&self, patience: Duration, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
         loop {
-            let before = self.0.load(Ordering::Relaxed);
+            let before = self.bytes();
             match tokio::time::timeout(patience, &mut future).await {
                 Ok(result) => return Some(result),
-                Err(_) if self.0.load(Ordering::Relaxed) == before => return None,
+                Err(_) if self.bytes() == before => return None,
                 Err(_) => {}
             }
         }
@@ -165,9 +182,8 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            self.heard.0.fetch_add(1, Ordering::Relaxed);
-        }
+        let read = (buffer.filled().len() - before) as u64;
+        self.heard.0.fetch_add(read, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -221,7 +237,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config: Config = format!("postgres://u@{}/d", listener.local_addr().unwrap()).parse().unwrap();
         let patience = Duration::from_millis(200);
-        let socket = targets(&config).unwrap()[0].dial(&config, patience).await.unwrap();
+        let endpoints = targets(&config).unwrap()[0].endpoints().await.unwrap();
+        let socket = endpoints[0].dial(&config, patience).await.unwrap();
         let (mut peer, _) = listener.accept().await.unwrap();
         let heard = socket.heard();
         let (mut read, _write) = tokio::io::split(socket);

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Failure;
-use super::connect::{Connector, Patience};
+use super::connect::{Connected, Connector, Patience};
 use super::gather::gathering;
 use super::session::{Naming, Session};
 use crate::schema::Schema;
@@ -56,7 +56,7 @@ pub(super) struct Destination {
     pub(super) naming: Naming,
     /// What [`time`](Self::time) counts from.
     pub(super) began: Instant,
-    /// Since when the last connection that fell silent had been so; 0 for none.
+    /// The latest time since when a connection that fell silent had been so; 0 for none.
     pub(super) silent_since: AtomicU64,
     /// The longest deadline of a call: a connection that leaves everything unanswered for so long is given up.
     pub(super) patience: Duration,
@@ -97,6 +97,15 @@ pub(super) struct Counts {
     /// Which of the statements is the last that was answered, and with it, because answers come in the order of the
     /// questions, all before it.
     pub(super) answered: AtomicU64,
+}
+
+/// Dropped when a connection ends, also when it is aborted: what is open on it will not be answered any more.
+struct Ending(Arc<Counts>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.answered.fetch_max(self.0.statements.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 /// What lanes have done so far.
@@ -154,6 +163,10 @@ impl Lane {
         Self { name, destination, slot, calls: Arc::default(), counts: Arc::default() }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn done(&self) -> Done {
         let Counts { connections, prepared, statements, .. } = &*self.counts;
         Done {
@@ -169,7 +182,8 @@ impl Lane {
         self.calls.load(Ordering::Relaxed).max(self.backlog())
     }
 
-    /// How many statements were sent and not answered. After callers gave up it may be too high until the next answer.
+    /// How many statements were sent and not answered. An answer to a caller who has gone is counted with the next one that
+    /// somebody waits for.
     pub(super) fn backlog(&self) -> usize {
         let Counts { statements, answered, .. } = &*self.counts;
         let backlog = statements.load(Ordering::Relaxed).saturating_sub(answered.load(Ordering::Relaxed));
@@ -190,7 +204,7 @@ impl Lane {
 
     /// Whether a call would find it connected.
     pub(super) fn is_open(&self) -> bool {
-        matches!(&*self.slot.lock(), Slot::Open(session) if !session.is_closed() && !session.is_doubtful())
+        matches!(&*self.slot.lock(), Slot::Open(session) if lost(session).is_none())
     }
 
     /// The open connection, or the outcome of one attempt to open it.
@@ -205,19 +219,13 @@ impl Lane {
     pub(super) fn open(self: &Arc<Self>) -> Result<Arc<Session>, Attempt> {
         let mut slot = self.slot.lock();
         let rest = match &mut *slot {
-            Slot::Open(session) if session.is_closed() => {
-                tracing::warn!(lane = self.name, "the database connection is lost: it was closed");
-                Rest::after_end(session)
-            }
-            Slot::Open(session) if session.is_doubtful() => {
-                tracing::warn!(
-                    lane = self.name,
-                    "the database connection is given up: another one fell silent"
-                );
-                session.abort();
-                Rest::after_end(session)
-            }
-            Slot::Open(session) => return Ok(session.clone()),
+            Slot::Open(session) => match lost(session) {
+                None => return Ok(session.clone()),
+                Some(reason) => {
+                    tracing::warn!(lane = self.name, reason, "the database connection is lost");
+                    self.give_up(session)
+                }
+            },
             // One that never ran, because its runtime has ended, left the slot as it was.
             Slot::Connecting(attempt) if matches!(attempt.peek(), Some(Err(_))) => Rest::new(),
             Slot::Connecting(attempt) => return Err(attempt.clone()),
@@ -242,12 +250,13 @@ impl Lane {
             attempt.began = Instant::now();
             let Destination { connector, settings, .. } = &*attempt.lane.destination;
             let patience = attempt.lane.destination.connect_patience();
-            attempt.outcome = connector.connect(settings, patience).await.map(|(client, connection)| {
-                let connection = tokio::spawn(gathering(connection, attempt.lane.calls.clone()));
-                let Lane { destination, counts, .. } = &*attempt.lane;
-                // What was sent before will not be answered any more.
-                counts.answered.fetch_max(counts.statements.load(Ordering::Relaxed), Ordering::Relaxed);
-                let connected = (client, connection);
+            attempt.outcome = connector.connect(settings, patience).await.map(|connected| {
+                let Lane { destination, counts, calls, .. } = &*attempt.lane;
+                let Connected { client, connection, heard } = connected;
+                let ending = Ending(counts.clone());
+                let connection =
+                    tokio::spawn(gathering(connection, calls.clone()).inspect(move |()| drop(ending)));
+                let connected = Connected { client, connection, heard };
                 Arc::new(Session::new(destination.clone(), counts.clone(), connected, failures))
             });
             if let Ok(session) = &attempt.outcome {
@@ -264,28 +273,40 @@ impl Lane {
     /// Stops using a connection after a failure, if that is one of the connection: the next call opens another, after
     /// a pause.
     pub(super) fn retire_after(&self, failure: &Failure, session: &Arc<Session>) {
-        // One call's time being up says nothing about the connection that many share; long silence does.
-        let silence = match failure {
-            Failure::TimedOut => session.silence(),
-            _ => None,
-        };
-        let silent_since = silence
-            .filter(|(_, silence)| *silence >= self.destination.patience.mul_f64(0.9))
-            .map(|(since, _)| since);
-        if silent_since.is_none() && !failure.ends_connection() {
+        let fell_silent = matches!(failure, Failure::TimedOut) && session.silent_since().is_some();
+        if !fell_silent && !failure.ends_connection() {
             return;
         }
         let mut slot = self.slot.lock();
         if matches!(&*slot, Slot::Open(current) if Arc::ptr_eq(current, session)) {
             tracing::warn!(lane = self.name, reason = %failure, "the database connection is lost");
-            *slot = Slot::Idle(Rest::after_end(session));
-            drop(slot);
-            if let Some(since) = silent_since {
-                self.destination.silent_since.fetch_max(since, Ordering::Relaxed);
-                // Whoever else waits on it would wait in vain.
-                session.abort();
-            }
+            *slot = Slot::Idle(self.give_up(session));
         }
+    }
+
+    /// What is to be known of a connection that is not used any more.
+    fn give_up(&self, session: &Session) -> Rest {
+        if let Some(since) = session.silent_since() {
+            self.destination.silent_since.fetch_max(since, Ordering::Relaxed);
+            // Whoever else waits on it would wait in vain.
+            session.abort();
+        } else if session.is_doubtful() {
+            session.abort();
+        }
+        Rest::after_end(session)
+    }
+}
+
+/// Why a connection is of no use, if it is not.
+fn lost(session: &Session) -> Option<&'static str> {
+    if session.is_closed() {
+        Some("it was closed")
+    } else if session.silent_since().is_some() {
+        Some("it answers nothing")
+    } else if session.is_doubtful() {
+        Some("another one fell silent, and nobody has used this one since")
+    } else {
+        None
     }
 }
 

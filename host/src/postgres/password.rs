@@ -61,11 +61,12 @@ impl Passwords {
 
 /// Reads a password file, if it is one that only its owner can read.
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(file)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    // Before it is opened, which would wait for the other end of a pipe.
+    if !std::fs::metadata(file)?.is_file() {
         return Err(io::Error::other("it is not a plain file"));
     }
+    let mut file = File::open(file)?;
+    let metadata = file.metadata()?;
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::other("others than its owner have rights on it: chmod 600 takes them away"));
     }
@@ -165,5 +166,8 @@ localhost:*:*:app:of this machine
             assert_eq!(read(&file).is_ok(), is_read, "{mode:o}");
         }
         assert!(read(folder.path()).is_err());
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(read(&pipe).is_err(), "and it did not wait for a writer");
     }
 }

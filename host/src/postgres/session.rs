@@ -1,13 +1,17 @@
-//! An open connection, and what is prepared on it.
+//! An open connection, what is prepared on it, and whether it still answers.
 //!
-//! Only what is hot is prepared: the get and the put. All else is sent unprepared, which takes one round trip too and
-//! costs the server a few dozen microseconds of planning. That is not for simplicity. A pooler in transaction mode that does not
-//! know prepared statements by client (pgbouncer before 1.21) can hand a connection to one node on which another has
-//! prepared a different statement under the same name. The two that are prepared have different numbers of parameters, so
-//! the server refuses to run one for the other, and a get can never turn out to be a delete. After such a refusal nothing
-//! is prepared any more.
+//! Only what is hot is prepared: the get and the put. All else is sent unprepared, which takes one round trip too and costs
+//! the server some planning. That is not for simplicity. A pooler in transaction mode that does not know prepared
+//! statements by client (pgbouncer before 1.21) can hand a connection to one node on which another has prepared a
+//! different statement under the same name. The two that are prepared have different numbers of parameters, so the server
+//! refuses to run one for the other, and a get can never turn out to be a delete. After such a refusal nothing is prepared
+//! any more.
+//!
+//! The get of another schema is a different statement too, with the same number of parameters: so only caches in the schema
+//! `cimd_cache` prepare, unless their builder says that there is no such pooler. And who changes the text of one of the
+//! two while nodes of both versions run has to mind it likewise.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,6 +22,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Statement as Prepared};
 
+use super::connect::Connected;
+use super::dial::Heard;
 use super::lane::{Counts, Destination};
 use super::{Failure, values};
 use crate::bindings::cimd::cache::sql::{Row, Value};
@@ -31,13 +37,11 @@ pub(super) fn is_hot(statement: &Statement) -> bool {
 #[derive(Debug)]
 pub(super) struct Naming(AtomicBool);
 
-impl Default for Naming {
-    fn default() -> Self {
-        Self(AtomicBool::new(true))
-    }
-}
-
 impl Naming {
+    pub(super) fn new(is_used: bool) -> Self {
+        Self(AtomicBool::new(is_used))
+    }
+
     pub(super) fn is_used_for(&self, statement: &Statement) -> bool {
         is_hot(statement) && self.0.load(Ordering::Relaxed)
     }
@@ -64,22 +68,30 @@ pub(super) struct Session {
     counts: Arc<Counts>,
     prepared: [Mutex<Arc<OnceCell<Prepared>>>; statements::ALL.len()],
     opened: Instant,
-    /// By when it was alive at the least: when something was sent that has been answered, as [`Destination::time`] has it.
-    alive_at: AtomicU64,
     /// How many attempts had failed before it was opened.
     pub(super) failures: u32,
-    /// Since when something has been sent and nothing answered, likewise; or [`ANSWERED`].
-    unanswered_since: AtomicU64,
+    heard: Heard,
+    /// How many calls wait for an answer on it.
+    waiting: AtomicUsize,
+    /// When it was last known to be alive, as [`Destination::time`] has it.
+    alive_at: AtomicU64,
+    /// Since when an answer is owed, likewise; or [`ANSWERED`]. And how much had been heard by then.
+    owing_since: AtomicU64,
+    heard_by_then: AtomicU64,
 }
 
-/// Nothing is waited for.
+/// Nothing is owed.
 const ANSWERED: u64 = u64::MAX;
+
+/// The least that an answer has: of an error, or of the messages BindComplete, CommandComplete and ReadyForQuery. What
+/// trickles in below that is as good as silence.
+const ANSWER_BYTES: u64 = 16;
 
 impl Session {
     pub(super) fn new(
         destination: Arc<Destination>,
         counts: Arc<Counts>,
-        (client, connection): (Client, JoinHandle<()>),
+        Connected { client, connection, heard }: Connected<JoinHandle<()>>,
         failures: u32,
     ) -> Self {
         Self {
@@ -93,7 +105,10 @@ impl Session {
             prepared: Default::default(),
             opened: Instant::now(),
             failures,
-            unanswered_since: AtomicU64::new(ANSWERED),
+            heard,
+            waiting: AtomicUsize::new(0),
+            owing_since: AtomicU64::new(ANSWERED),
+            heard_by_then: AtomicU64::new(0),
         }
     }
 
@@ -106,10 +121,28 @@ impl Session {
         self.client.is_closed()
     }
 
-    /// Whether another connection fell silent, and this one has not been heard of since: what swallowed that one may have
-    /// swallowed it too, while nobody used it.
+    /// Whether another connection fell silent, and this one, on which nobody waits, has not been heard of since: what
+    /// swallowed that one may have swallowed it too.
     pub(super) fn is_doubtful(&self) -> bool {
-        self.alive_at.load(Ordering::Relaxed) < self.destination.silent_since.load(Ordering::Relaxed)
+        !self.is_waited_for()
+            && self.alive_at.load(Ordering::Relaxed) < self.destination.silent_since.load(Ordering::Relaxed)
+    }
+
+    /// Since when it has left everything unanswered, if that is for so long that it has to be given up: most of the
+    /// longest deadline. One call's time being up says nothing about a connection that many share.
+    pub(super) fn silent_since(&self) -> Option<u64> {
+        let since = Some(self.owing_since.load(Ordering::Relaxed)).filter(|&since| since != ANSWERED)?;
+        let silence = Duration::from_nanos(self.destination.time().saturating_sub(since));
+        (!self.was_heard() && silence >= self.destination.patience.mul_f64(0.9)).then_some(since)
+    }
+
+    /// Whether an answer, be it to somebody who has gone, came since one is owed.
+    fn was_heard(&self) -> bool {
+        self.heard.bytes() >= self.heard_by_then.load(Ordering::Relaxed) + ANSWER_BYTES
+    }
+
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// For how long it has been open.
@@ -132,28 +165,29 @@ impl Session {
         &self.client
     }
 
-    /// Since when nothing that was sent has been answered, and for how long.
-    pub(super) fn silence(&self) -> Option<(u64, Duration)> {
-        let since = Some(self.unanswered_since.load(Ordering::Relaxed)).filter(|&since| since != ANSWERED)?;
-        Some((since, Duration::from_nanos(self.destination.time().saturating_sub(since))))
-    }
-
     /// Waits for an answer of the connection until `deadline`.
     pub(super) async fn answer<T>(
         &self,
         deadline: Instant,
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        if self.unanswered_since.load(Ordering::Relaxed) == ANSWERED {
+        let waiting = Waiting::on(self);
+        if self.owing_since.load(Ordering::Relaxed) == ANSWERED || self.was_heard() {
             // Where two calls are first at once, it does not matter which of them is written down.
-            self.unanswered_since.store(self.destination.time(), Ordering::Relaxed);
+            self.owe(self.destination.time());
         }
         let answer = tokio::time::timeout_at(deadline, answer).await.map_err(|_| Failure::TimedOut)?;
-        let since = self.unanswered_since.swap(ANSWERED, Ordering::Relaxed);
-        if since != ANSWERED {
-            self.alive_at.fetch_max(since, Ordering::Relaxed);
-        }
+        drop(waiting);
+        let now = self.destination.time();
+        self.alive_at.fetch_max(now, Ordering::Relaxed);
+        // To the others it owes theirs, from now on.
+        self.owe(if self.is_waited_for() { now } else { ANSWERED });
         answer
+    }
+
+    fn owe(&self, since: u64) {
+        self.heard_by_then.store(self.heard.bytes(), Ordering::Relaxed);
+        self.owing_since.store(since, Ordering::Relaxed);
     }
 
     /// Runs the statement that stands at `index` of the list, before `deadline`.
@@ -200,6 +234,22 @@ impl Session {
     /// Lets the next call prepare the statement anew, because the table was altered.
     pub(super) fn forget(&self, index: usize) {
         *self.prepared[index].lock() = Arc::default();
+    }
+}
+
+/// A call that waits for an answer, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn on(session: &'a Session) -> Self {
+        session.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(&session.waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

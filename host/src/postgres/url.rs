@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode, TargetSessionAttrs};
 
+use super::connect::{Connected, Patience};
 use super::password::Passwords;
 
 /// Where the database is and how to log in: a URL as libpq's, `postgres://user:password@host:port/database?options`.
@@ -90,9 +91,8 @@ impl DatabaseUrl {
     #[doc(hidden)]
     pub async fn connect(&self, calls: Arc<AtomicUsize>) -> anyhow::Result<tokio_postgres::Client> {
         let connector = super::Connector::new(self)?;
-        let patience =
-            super::connect::Patience { whole: Duration::from_secs(10), silence: Duration::from_secs(10) };
-        let (client, connection) = connector.connect("", patience).await?;
+        let patience = Patience { whole: Duration::from_secs(10), silence: Duration::from_secs(10) };
+        let Connected { client, connection, .. } = connector.connect("", patience).await?;
         tokio::spawn(super::gather::gathering(connection, calls));
         Ok(client)
     }

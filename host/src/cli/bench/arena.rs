@@ -66,7 +66,7 @@ impl Arena {
 
     /// Begins to set up a cache on it.
     pub(super) fn builder(&self) -> Builder {
-        Cache::builder().database_url(&self.url).schema(self.schema.clone()).deadline(DEADLINE)
+        Cache::builder().database_url(&self.url).schema(self.schema.clone()).direct().deadline(DEADLINE)
     }
 
     /// What runs there, for the report.
