@@ -1,5 +1,7 @@
 //! 13 and 14: when the database is missing, away, slow, or refuses.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cimd_cache::{BuildError, Builder, Cache, CheckError, Error};
@@ -53,6 +55,32 @@ async fn no_call_waits_much_longer_than_its_deadline() {
         // Generous: what is meant is that it ends at all.
         assert!(began.elapsed() < Duration::from_secs(5), "call {call}");
     }
+}
+
+/// 14: however many callers want it, a lane tries again with pauses.
+#[tokio::test]
+async fn a_server_that_ends_every_connection_is_not_stormed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://u@{}/d", listener.local_addr().unwrap());
+    let attempts = Arc::<AtomicUsize>::default();
+    let counted = attempts.clone();
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            drop(connection);
+        }
+    });
+    let node = Cache::builder().database_url(&url).read_lanes(1).build().unwrap();
+    let (until, mut failed) = (Instant::now() + Duration::from_secs(2), 0);
+    while Instant::now() < until {
+        for answer in futures_util::future::join_all((0..20).map(|_| node.get(ID))).await {
+            assert_eq!(answer, Err(Error::Unavailable));
+            failed += 1;
+        }
+    }
+    // At the least 12, 25, 50, 100, 200 and then 250 milliseconds lie between two attempts.
+    let attempts = attempts.load(Ordering::Relaxed);
+    assert!((4..=13).contains(&attempts), "{attempts} attempts for {failed} calls");
 }
 
 /// 14

@@ -1,7 +1,7 @@
 //! Migrations, and what is said of a schema or role that is not right.
 
 use cimd_cache::migrations::{self, MigrateError, Migrated};
-use cimd_cache::{Cache, CheckError, Schema};
+use cimd_cache::{Cache, CheckError, Error, Schema};
 
 use crate::support::{Database, HOUR, ID, document, miss, one, version};
 
@@ -98,7 +98,10 @@ async fn a_check_names_what_is_not_right() {
 
     let read_only = format!("alter database {} set default_transaction_read_only = on", database.name);
     admin.batch_execute(&read_only).await.unwrap();
-    assert_eq!(database.node().check().await, Err(CheckError::ReadOnly));
+    let standby = database.node();
+    assert_eq!(standby.check().await, Err(CheckError::ReadOnly));
+    // It lags behind, and would go on serving what was deleted.
+    assert_eq!(standby.get(ID).await, Err(Error::Unavailable));
 }
 
 /// The table refuses by itself what the rules should never let through.

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use cimd_cache_simulator::history::{Answer, Failure};
+
 use crate::load::Load;
 use crate::proxy::{Proxy, Weather};
+use crate::record::{Caller, Record, Seconds};
 use crate::scene::{Allowed, Scene, Stage, node, turn};
 use crate::server::Server;
 
@@ -48,4 +51,23 @@ async fn a_black_hole() {
 async fn a_byte_a_second() {
     let allowed = Allowed { left_over: 5, ..Allowed::default() };
     behind_a_network("network: one byte a second for 5 s", Weather::Trickle, 5, allowed).await;
+}
+
+/// Contract 10: what was sent may have been applied, so it is not sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_whose_answer_is_lost_is_not_sent_again() {
+    let _turn = turn().await;
+    let server = Server::start(&["-c", "log_statement=mod"], None).await;
+    let proxy = Proxy::to(server.socket()).await;
+    let (record, cache) = (Record::new(), node(&proxy.url("cimd_cache_app")));
+    let caller = Caller { record: &record, node: 0, cache: &cache };
+    assert_eq!(caller.put(1, Seconds(3_600), None).await, Answer::Stored);
+    proxy.set(Weather::CutAnswers);
+    assert_eq!(caller.put(1, Seconds(3_600), None).await, Answer::Failed(Failure::Unavailable));
+    proxy.set(Weather::Fair);
+    assert!(caller.get(1).await.unwrap().0);
+    let log = server.log();
+    let puts =
+        log.lines().filter(|line| line.contains("execute") && line.contains("insert into cimd_cache."));
+    assert_eq!(puts.count(), 2, "{log}");
 }

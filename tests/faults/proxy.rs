@@ -115,10 +115,9 @@ async fn carry(
             }
         }
     };
-    tokio::join!(
-        async {
-            read.await;
-        },
-        write
-    );
+    // When nothing is read any more, what is under way is still delivered; when nothing can be, it is over.
+    tokio::select! {
+        () = write => {}
+        () = async { read.await; std::future::pending().await } => {}
+    }
 }

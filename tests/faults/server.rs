@@ -54,6 +54,10 @@ impl Server {
         self.postgres.url(role, "auth")
     }
 
+    pub(crate) fn log(&self) -> String {
+        self.postgres.log().unwrap()
+    }
+
     /// A connection that may do everything.
     pub(crate) async fn admin(&self) -> Client {
         self.admin_of("auth").await

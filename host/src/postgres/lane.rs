@@ -364,6 +364,22 @@ impl Drop for Attempting {
 
 /// How long to wait before the attempt after so many failures: doubling, and somewhere between half of that and all.
 fn pause(failures: u32) -> Duration {
-    let full = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
+    let full = FIRST_PAUSE.saturating_mul(1 << (failures.saturating_sub(1)).min(10)).min(LONGEST_PAUSE);
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_differ() {
+        for (failures, millis) in [(1, 25), (2, 50), (5, 400), (6, 500), (100, 500), (u32::MAX, 500)] {
+            let full = Duration::from_millis(millis);
+            let pauses: Vec<_> = (0..100).map(|_| pause(failures)).collect();
+            assert!(pauses.iter().all(|pause| (full / 2..=full).contains(pause)), "{failures}: {pauses:?}");
+            let spread = *pauses.iter().max().unwrap() - *pauses.iter().min().unwrap();
+            assert!(spread > full / 4, "{failures}: nodes would return together");
+        }
+    }
 }
