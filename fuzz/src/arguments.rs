@@ -1,0 +1,91 @@
+//! The other texts that strangers give: URLs and tickets. Each is refused before the database is asked, or reaches it as
+//! it is.
+
+use cimd_cache_guest::cache::{Cache, Expiry};
+use cimd_cache_guest::error::Error;
+use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
+use cimd_cache_guest::statements::Statement;
+use cimd_cache_guest::ticket::Ticket;
+
+/// A database that remembers what it was asked, and does nothing.
+#[derive(Default)]
+struct Recorder(Vec<(&'static str, Vec<Value>)>);
+
+impl Sql for &mut Recorder {
+    fn query(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        self.0.push((statement.name, parameters));
+        Err(SqlError::Unavailable)
+    }
+}
+
+/// Calls everything that takes a URL with a text.
+///
+/// # Panics
+///
+/// If the rules break a promise.
+pub fn url(text: &str) {
+    let is_a_key = (1..=2_048).contains(&text.len()) && !text.bytes().any(|byte| byte == 0);
+    let judge = |call: &str, answer: Option<Error>, Recorder(asked): &Recorder| {
+        if is_a_key {
+            let [(statement, parameters)] = &asked[..] else { panic!("{call} asked {asked:?}") };
+            assert_eq!((*statement, answer), (call, Some(Error::Unavailable)));
+            assert_eq!(parameters[0], Value::Text(text.to_owned()));
+        } else {
+            assert!(asked.is_empty(), "{call} asked {asked:?}");
+            let Some(Error::InvalidUrl(refusal)) = answer else { panic!("{call} gave {answer:?}") };
+            assert!(refusal.len() <= 256 && !refusal.contains(char::is_control));
+        }
+    };
+    let mut asked = Recorder::default();
+    judge("get", Cache(&mut asked).get(text).err(), &asked);
+    let mut asked = Recorder::default();
+    judge("put", Cache(&mut asked).put(text, "{}".to_owned(), Expiry::After(60), None).err(), &asked);
+    let mut asked = Recorder::default();
+    judge("delete", Cache(&mut asked).delete(text).err(), &asked);
+}
+
+/// Puts with a text as the ticket.
+///
+/// # Panics
+///
+/// If the rules break a promise.
+pub fn ticket(text: &str) {
+    let times = ticket_times(text);
+    let parsed = Ticket::parse(text);
+    assert_eq!(parsed.map(|ticket| (ticket.read_at(), ticket.purged_at())), times);
+    if let Some(parsed) = parsed {
+        assert_eq!(parsed.to_string(), text);
+    }
+    let mut asked = Recorder::default();
+    let answer = Cache(&mut asked).put("u", "{}".to_owned(), Expiry::At(7), Some(text));
+    match times {
+        Some((read_at, purged_at)) => {
+            let texts = [Value::Text("u".to_owned()), Value::Text("{}".to_owned()), Value::Int64(7)];
+            let times = [Value::Null, Value::Int64(read_at), Value::Int64(purged_at)];
+            assert_eq!(asked.0, [("put", texts.into_iter().chain(times).collect())]);
+            assert_eq!(answer, Err(Error::Unavailable));
+        }
+        None => {
+            assert!(asked.0.is_empty());
+            let Err(Error::InvalidTicket(refusal)) = answer else { panic!("{answer:?}") };
+            assert!(refusal.len() <= 256 && !refusal.contains(char::is_control));
+        }
+    }
+}
+
+/// What a ticket says, in microseconds: two times of sixteen small hexadecimal digits, before the year 10000.
+fn ticket_times(text: &str) -> Option<(i64, i64)> {
+    let bytes: &[u8; 33] = text.as_bytes().try_into().ok()?;
+    let time = |digits: &[u8]| {
+        let mut micros = 0_u128;
+        for &digit in digits {
+            let digit = b"0123456789abcdef".iter().position(|&other| other == digit)?;
+            micros = micros * 16 + digit as u128;
+        }
+        (micros < 253_402_300_800_000_000).then(|| i64::try_from(micros).ok())?
+    };
+    if bytes[16] != b'-' {
+        return None;
+    }
+    Some((time(&bytes[..16])?, time(&bytes[17..])?))
+}
