@@ -13,6 +13,7 @@ mod connections;
 mod delete;
 mod errors;
 mod events;
+mod fuzzed;
 mod get;
 mod near;
 mod put;
