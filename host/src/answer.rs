@@ -95,3 +95,69 @@ fn refusal(error: wit::Error) -> wasmtime::Result<Error> {
     }
     Ok(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Instant, SystemTime};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn is_one_line(text: &str, most: usize) -> bool {
+        text.len() <= most && !text.chars().any(char::is_control)
+    }
+
+    /// Texts that are a ticket or a sentence, are nearly one, or are neither.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof!["[!-~]{0,66}", "[ -~]{200,300}", "[!-~]{0,8}(?s:.)[!-~]{0,8}", "\\PC{0,100}"]
+    }
+
+    fn numbers() -> impl Strategy<Value = u64> {
+        prop_oneof![any::<u64>(), 0..2 * LATEST, 900 * LATEST..1_100 * LATEST, 0..2_000_u64]
+    }
+
+    proptest! {
+        #[test]
+        fn a_hit_that_gets_through_can_be_calculated_with(
+            seconds in numbers(), fresh_for in numbers(), ticket in text()
+        ) {
+            let entry = wit::Entry {
+                metadata: "{}".to_owned(), expires_at: seconds.cast_signed(), fresh_for, ticket
+            };
+            if let Ok(Lookup::Hit(entry)) = lookup(wit::Lookup::Hit(entry)) {
+                prop_assert!(entry.expires_at >= UNIX_EPOCH);
+                prop_assert!(entry.expires_at.checked_add(entry.fresh_for).is_some());
+                prop_assert!(SystemTime::now().checked_add(entry.fresh_for).is_some());
+                prop_assert!(Instant::now().checked_add(entry.fresh_for).is_some());
+                // In the database's unit too.
+                prop_assert!(i64::try_from(entry.fresh_for.as_micros()).is_ok());
+                prop_assert!(is_one_line(&entry.ticket.to_string(), 64));
+            }
+        }
+
+        #[test]
+        fn an_error_that_gets_through_is_one_line(text in text(), kind in 0..4) {
+            let error = match kind {
+                0 => wit::Error::InvalidUrl(text),
+                1 => wit::Error::InvalidMetadata(text),
+                2 => wit::Error::InvalidExpiry(text),
+                _ => wit::Error::InvalidTicket(text),
+            };
+            if let Ok(Err(error)) = checked(Err(error), |()| Ok(())) {
+                // With what the host says before it.
+                prop_assert!(is_one_line(&error.to_string(), 256 + 64), "{}", error);
+            }
+        }
+
+        #[test]
+        fn a_caller_that_sweeps_while_there_is_more_comes_to_an_end(
+            removed in 0..1_100_u32, more in any::<bool>(), limit in prop_oneof![any::<u32>(), 0..1_100_u32]
+        ) {
+            if let Ok(swept) = swept(&maintenance::Swept { removed, more }, limit) {
+                prop_assert!(swept.removed <= limit.min(1_000));
+                prop_assert!(!swept.more || swept.removed == limit.min(1_000));
+            }
+        }
+    }
+}
