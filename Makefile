@@ -2,7 +2,7 @@
 # target `setup` installs. All else is cargo's.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak simulate bench check setup
+.PHONY: help demo test soak simulate fuzz bench check setup
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,21 @@ simulate: setup ## Simulate histories of the rules (SIMULATE="--histories 100000
 bench: setup ## Measure single calls, and the cache beside native code (BENCH="--rows 1000000" for more)
 	cargo bench --locked -p cimd-cache --features internals
 	cargo run --locked --release -p cimd-cache --features internals -- bench $(BENCH)
+
+# libFuzzer by way of cargo-fuzz, without the sanitizers that a stable compiler has not; it needs a C++ compiler. Of what
+# it finds, only inputs that reach code which no kept one reaches are added to those.
+FUZZ_TARGETS = metadata url ticket rows
+FUZZ_SECONDS = 60
+CARGO_FUZZ = cargo fuzz run --fuzz-dir fuzz/libfuzzer --sanitizer none --target-dir target/fuzz
+FUZZ_LIMITS = -max_len=20000 -timeout=5 -rss_limit_mb=512 -malloc_limit_mb=16
+
+fuzz: setup ## Look for input that breaks a rule, a minute for each kind of it (FUZZ_SECONDS=600 for more)
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		found=target/fuzz/found/$$target; kept=fuzz/corpus/$$target; mkdir -p $$found; \
+		$(CARGO_FUZZ) $$target $$found $$kept tests/documents -- $(FUZZ_LIMITS) -max_total_time=$(FUZZ_SECONDS); \
+		$(CARGO_FUZZ) $$target $$kept $$found -- $(FUZZ_LIMITS) -merge=1 -use_counters=0; \
+	done
 
 check: ## Check the format and the lints, as CI does
 	cargo fmt --all --check

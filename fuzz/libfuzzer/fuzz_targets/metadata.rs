@@ -1,0 +1,3 @@
+#![no_main]
+
+cimd_cache_libfuzzer::drive!(cimd_cache_fuzz::metadata::run);
