@@ -175,6 +175,26 @@ async fn calls_that_were_given_up_keep_no_place() {
     assert_eq!(node.stats().connections, 1);
 }
 
+/// The server's own time limits: what nobody waits for any more is stopped there too, while the lock is still held.
+#[tokio::test]
+async fn the_server_stops_what_took_too_long() {
+    let database = Database::new().await;
+    let builder = Cache::builder().database_url(&database.app_url()).deadline(Duration::from_secs(1));
+    let node = builder.build().unwrap();
+    let (mut admin, observer) = (database.admin().await, database.admin().await);
+    node.delete(ID).await.unwrap();
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(100), node.delete(ID)).await;
+    assert!(given_up.is_err());
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and usename = 'cimd_cache_app' and wait_event_type = 'Lock'";
+    assert_eq!(one::<i64>(&observer, waiting, &[]).await, 1);
+    let stopped = async { while one::<i64>(&observer, waiting, &[]).await > 0 {} };
+    tokio::time::timeout(Duration::from_secs(10), stopped).await.unwrap();
+    lock.rollback().await.unwrap();
+}
+
 /// 14: of several hosts one that accepts and says nothing does not hold up the others.
 #[tokio::test]
 async fn a_silent_host_does_not_hold_up_the_next() {

@@ -79,6 +79,9 @@ impl Postgres {
             began: Instant::now(),
             silent_since: AtomicU64::new(0),
             patience: limits.deadline,
+            // What the server takes to stop a statement, and to say so.
+            longest_silence: statement_limit(limits.deadline)
+                + (limits.deadline / 20).max(Duration::from_millis(50)),
             idle: limits.idle,
         });
         let lanes = |purpose: &str, count| {
@@ -248,12 +251,17 @@ impl Postgres {
 /// What every connection begins with. A pooler in transaction mode may apply it to another connection than it will
 /// use: then those limits hold that are set on the role that logs in.
 fn settings(deadline: Duration) -> String {
-    // A little less, so that the server gives up before the call does, and says so.
-    let limit = (deadline.as_millis() * 9 / 10).max(1);
+    let limit = statement_limit(deadline).as_millis();
     format!(
         "set statement_timeout = {limit}; set lock_timeout = {limit}; \
          set default_transaction_isolation = 'read committed'"
     )
+}
+
+/// How long the server may work on one statement: a little less than the deadline, so that it gives up before the call
+/// does, and says so.
+fn statement_limit(deadline: Duration) -> Duration {
+    (deadline * 9 / 10).max(Duration::from_millis(1))
 }
 
 /// Why a statement gave no rows, with what the operator's log needs.

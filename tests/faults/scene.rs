@@ -220,7 +220,9 @@ impl Scene {
             let next = self.faults.get(number + 1).map_or(u64::MAX, |(next, _)| self.record.at(*next));
             let from = self.record.at(back);
             let failed = calls.iter().filter(|call| matches!(call.answer, Answer::Failed(_)));
-            let last = failed.map(|call| call.began).filter(|began| (from..next).contains(began)).max()?;
+            // One that met the next fault says nothing about this one.
+            let failed = failed.filter(|call| (from..next).contains(&call.began) && call.ended < next);
+            let last = failed.map(|call| call.began).max()?;
             let took = Duration::from_nanos(last - from);
             Some(took.saturating_sub(self.stalls.between(back, back + took)))
         });

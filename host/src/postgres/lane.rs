@@ -58,8 +58,10 @@ pub(super) struct Destination {
     pub(super) began: Instant,
     /// The latest time since when a connection that fell silent had been so; 0 for none.
     pub(super) silent_since: AtomicU64,
-    /// The longest deadline of a call: a connection that leaves everything unanswered for so long is given up.
+    /// The longest deadline of a call.
     pub(super) patience: Duration,
+    /// A connection that leaves everything unanswered for so long is given up.
+    pub(super) longest_silence: Duration,
     /// For how long a connection is kept that nobody uses.
     pub(super) idle: Duration,
 }

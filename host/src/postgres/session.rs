@@ -128,12 +128,13 @@ impl Session {
             && self.alive_at.load(Ordering::Relaxed) < self.destination.silent_since.load(Ordering::Relaxed)
     }
 
-    /// Since when it has left everything unanswered, if that is for so long that it has to be given up: most of the
-    /// longest deadline. One call's time being up says nothing about a connection that many share.
+    /// Since when it has left everything unanswered, if that is for so long that it has to be given up. One call's time
+    /// being up says nothing about a connection that many share; but by then the server has stopped what it was doing,
+    /// and said so, if it is there at all.
     pub(super) fn silent_since(&self) -> Option<u64> {
         let since = Some(self.owing_since.load(Ordering::Relaxed)).filter(|&since| since != ANSWERED)?;
         let silence = Duration::from_nanos(self.destination.time().saturating_sub(since));
-        (!self.was_heard() && silence >= self.destination.patience.mul_f64(0.9)).then_some(since)
+        (!self.was_heard() && silence >= self.destination.longest_silence).then_some(since)
     }
 
     /// Whether an answer, be it to somebody who has gone, came since one is owed.
