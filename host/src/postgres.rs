@@ -2,6 +2,7 @@
 
 mod connect;
 mod dial;
+mod failure;
 mod gather;
 mod lane;
 mod password;
@@ -17,7 +18,6 @@ use anyhow::Result;
 use cimd_cache_guest::statements::{self, Purpose};
 use tokio::time::Instant;
 use tokio_postgres::Client;
-use tokio_postgres::error::{Severity, SqlState};
 
 use self::lane::{Destination, Done, Lane};
 use self::session::Naming;
@@ -27,6 +27,7 @@ use crate::throttle::Throttle;
 use crate::turns::Turns;
 
 pub(crate) use self::connect::{Connected, Connector, Patience};
+pub(crate) use self::failure::Failure;
 pub use self::url::{DatabaseUrl, DatabaseUrlError};
 
 /// How often one statement is tried. A conflict between transactions passes quickly or not at all.
@@ -262,130 +263,4 @@ fn settings(deadline: Duration) -> String {
 /// does, and says so.
 fn statement_limit(deadline: Duration) -> Duration {
     (deadline * 9 / 10).max(Duration::from_millis(1))
-}
-
-/// Why a statement gave no rows, with what the operator's log needs.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error("the parameters are not those of the statement")]
-    NotAllowed,
-    #[error("a parameter or the result is too large")]
-    TooLarge,
-    #[error("no connection")]
-    Unavailable,
-    #[error("the server cannot be reached: {0}")]
-    Dial(Arc<std::io::Error>),
-    #[error("connecting took too long, or nothing was heard for too long")]
-    Silent,
-    #[error("the server takes no writes")]
-    ReadOnly,
-    #[error("the server takes writes, and target_session_attrs asks for one that does not")]
-    NotReadOnly,
-    #[error("the server asks for a password, and there is none")]
-    NoPassword,
-    #[error("no answer in time")]
-    TimedOut,
-    #[error("{}: {}", .0.code().code(), .0.message())]
-    Database(Arc<tokio_postgres::error::DbError>),
-    #[error("the connection failed: {}", with_causes(.0))]
-    Connection(Arc<tokio_postgres::Error>),
-}
-
-impl Failure {
-    /// The server's code, if the server said anything.
-    pub(crate) fn code(&self) -> Option<&SqlState> {
-        match self {
-            Self::Database(error) => Some(error.code()),
-            _ => None,
-        }
-    }
-
-    fn in_class(&self, class: &str) -> bool {
-        self.code().is_some_and(|code| code.code().starts_with(class))
-    }
-
-    /// Whether two transactions were in each other's way, and this one was rolled back.
-    fn is_conflict(&self) -> bool {
-        matches!(self.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
-    }
-
-    /// Whether a prepared statement no longer fits the table, which was altered.
-    fn is_outdated_plan(&self) -> bool {
-        self.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
-    }
-
-    /// Whether a prepared statement is not there, is there already, or is another one: if it was prepared on this
-    /// connection, something in between uses several for it.
-    fn is_mixed_up(&self) -> bool {
-        let Self::Database(error) = self else { return false };
-        match *error.code() {
-            SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => true,
-            // A poolers' own failures have this code too; those end the connection.
-            SqlState::PROTOCOL_VIOLATION => error.parsed_severity() == Some(Severity::Error),
-            _ => false,
-        }
-    }
-
-    /// Whether the connection cannot be used any more.
-    fn ends_connection(&self) -> bool {
-        match self {
-            Self::Connection(_) => true,
-            // 25006: it leads to a standby.
-            Self::Database(_) => self.in_class("08") || self.in_class("57P") || self.in_class("25006"),
-            Self::NotAllowed
-            | Self::TooLarge
-            | Self::TimedOut
-            // No connection was made.
-            | Self::Unavailable
-            | Self::NoPassword
-            | Self::Dial(_)
-            | Self::Silent
-            | Self::ReadOnly
-            | Self::NotReadOnly => false,
-        }
-    }
-
-    /// Whether the statement may be sent once more: if the server said that it rolled it back, or if it only reads.
-    fn may_retry(&self, purpose: Purpose) -> bool {
-        self.is_conflict()
-            || (purpose == Purpose::Read
-                && (matches!(self, Self::Connection(_)) || self.in_class("08") || self.in_class("57P0")))
-    }
-}
-
-/// An error with what caused it: tokio-postgres says only that the TLS handshake failed, its source why.
-fn with_causes(error: &tokio_postgres::Error) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        // tokio-postgres knows this one by its text alone.
-        let is = |text| std::error::Error::source(&error).is_some_and(|cause| cause.to_string() == text);
-        match error.as_db_error() {
-            Some(server) => Self::Database(Arc::new(server.clone())),
-            None if is("password missing") => Self::NoPassword,
-            None => Self::Connection(Arc::new(error)),
-        }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::NotAllowed => Self::NotAllowed,
-            Failure::TooLarge => Self::TooLarge,
-            Failure::Unavailable
-            | Failure::Dial(_)
-            | Failure::Silent
-            | Failure::ReadOnly
-            | Failure::NotReadOnly
-            | Failure::Connection(_) => Self::Unavailable,
-            Failure::TimedOut => Self::TimedOut,
-            // As if an empty one had been sent.
-            Failure::NoPassword => Self::Database(SqlState::INVALID_PASSWORD.code().to_owned()),
-            Failure::Database(error) => Self::Database(error.code().code().to_owned()),
-        }
-    }
 }
