@@ -33,6 +33,9 @@ pub use self::url::{DatabaseUrl, DatabaseUrlError};
 /// How often one statement is tried. A conflict between transactions passes quickly or not at all.
 const TRIES: u32 = 4;
 
+/// For how long, at the last look, a call waits to see whether a lane has caught up.
+const LONGEST_LOOK: Duration = Duration::from_millis(32);
+
 /// How many connections there may be, and how long anything may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
@@ -80,9 +83,6 @@ impl Postgres {
             began: Instant::now(),
             silent_since: AtomicU64::new(0),
             patience: limits.deadline,
-            // What the server takes to stop a statement, and to say so.
-            longest_silence: statement_limit(limits.deadline)
-                + (limits.deadline / 20).max(Duration::from_millis(50)),
             idle: limits.idle,
         });
         let lanes = |purpose: &str, count| {
@@ -185,9 +185,15 @@ impl Postgres {
             let session = session.unwrap_or(Err(Failure::Unavailable))?;
             // Statements whose callers gave up are not among the calls under way, and yet the server works on them. If nobody
             // waits there, this one goes through all the same: by its answer it is known what has been done.
-            if session.is_waited_for() && lane.backlog() >= self.in_flight {
-                self.refuse(lane);
-                return Err(Failure::Unavailable);
+            let mut pause = Duration::from_millis(1);
+            while session.is_waited_for() && lane.backlog() >= self.in_flight {
+                // That one's answer may be under way.
+                if pause > LONGEST_LOOK || Instant::now() + pause >= deadline {
+                    self.refuse(lane);
+                    return Err(Failure::Unavailable);
+                }
+                tokio::time::sleep(pause).await;
+                pause *= 2;
             }
             let named = self.destination.naming.is_used_for(statements::ALL[index]);
             let failure = match session.run(index, parameters, deadline).await {

@@ -1,10 +1,12 @@
 //! A primary dies, and its standby takes its place.
 
+use std::time::Duration;
+
 use cimd_cache_simulator::history::Answer;
 
 use crate::load::Load;
 use crate::record::{Caller, Record, Seconds};
-use crate::scene::{Allowed, Scene, Stage, node, turn};
+use crate::scene::{Allowed, Scene, Setting, Stage, node, turn};
 use crate::server::Server;
 
 /// A primary with a standby that has caught up, and a URL that names both.
@@ -18,9 +20,12 @@ async fn pair() -> (Server, Server, String) {
 
 async fn until(server: &Server, condition: &str) {
     let admin = server.admin().await;
-    while !admin.query_one(condition, &[]).await.unwrap().get::<_, bool>(0) {
-        tokio::task::yield_now().await;
-    }
+    let fulfilled = async {
+        while !admin.query_one(condition, &[]).await.unwrap().get::<_, bool>(0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), fulfilled).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,6 +51,28 @@ async fn a_synchronous_standby_loses_nothing() {
         })
         .await;
     scene.end(Allowed::default()).await;
+}
+
+/// A commit that waits for a standby which is gone ends by no time limit of the server's. Puts time out; the connections
+/// given up meanwhile are few, and the server is asked to let go of them; gets go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_that_hang() {
+    let mut scene = Scene::set("commits hang for 10 s (no synchronous standby)", Setting::default()).await;
+    scene
+        .fault(async |server| {
+            let admin = server.admin().await;
+            for value in ["'nobody'", "''"] {
+                // A commit of its own would hang too.
+                let set = format!("alter system set synchronous_standby_names = {value}");
+                admin.batch_execute(&set).await.unwrap();
+                admin.batch_execute("select pg_reload_conf()").await.unwrap();
+                if value == "'nobody'" {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                }
+            }
+        })
+        .await;
+    scene.end(Allowed { gets: false, left_over: 4, ..Allowed::default() }).await;
 }
 
 /// What is lost with an asynchronous one is the last moments: what was replaced is served again until it expires, and so
@@ -76,7 +103,8 @@ async fn an_asynchronous_standby_loses_the_last_moments() {
     primary.crash().await;
     behind.batch_execute("select pg_promote()").await.unwrap();
 
-    while caller.get(1).await.is_none() {}
+    let back = async { while caller.get(1).await.is_none() {} };
+    tokio::time::timeout(Duration::from_secs(30), back).await.unwrap();
     for key in [2, 3] {
         caller.get(key).await.unwrap();
     }

@@ -9,13 +9,14 @@ use futures_util::future::Either;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::time::Instant;
 use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Failure;
-use super::dial::{self, Heard, Socket, Target};
+use super::dial::{self, Endpoint, Heard, Socket, Target};
 use super::password::Passwords;
 use super::url::{DatabaseUrl, Tls};
 
@@ -33,6 +34,15 @@ pub(crate) struct Connected<C> {
     /// The connection itself: it ends when the connection does, and has to be polled for the client to get answers.
     pub(crate) connection: C,
     pub(super) heard: Heard,
+    pub(super) server: Server,
+}
+
+/// The server that a connection leads to.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    endpoint: Endpoint,
+    /// What its certificate has to be for.
+    name: String,
 }
 
 /// How long connecting may take.
@@ -66,10 +76,11 @@ impl Connector {
         if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut targets);
         }
-        // One host that sends a byte now and then must not take the time of those after it.
-        let each = share(patience.whole, targets.len());
+        let until = Instant::now() + patience.whole;
         let mut failure = Failure::Unavailable;
-        for target in targets {
+        for (number, target) in targets.iter().enumerate() {
+            // One host that sends a byte now and then must not take the time of those after it.
+            let each = share(until, targets.len() - number);
             let connected = self.connect_to(target, settings, Patience { whole: each, ..patience });
             match tokio::time::timeout(each, connected).await.unwrap_or(Err(Failure::Silent)) {
                 Ok(connected) => return Ok(connected),
@@ -85,20 +96,22 @@ impl Connector {
         settings: &str,
         patience: Patience,
     ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
+        let until = Instant::now() + patience.whole;
         let config = self.config_for(target).await?;
         let mut endpoints = target.endpoints().await.map_err(|error| Failure::Dial(error.into()))?;
         if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut endpoints);
         }
-        let each = share(patience.whole, endpoints.len());
         let mut failure = Failure::Unavailable;
-        for endpoint in endpoints {
+        for (number, endpoint) in endpoints.iter().enumerate() {
+            let each = share(until, endpoints.len() - number);
             // A server that accepts and will not do (a standby, say) is not the last of them.
             let connected = async {
                 let socket = endpoint.dial(&config, patience.silence).await;
                 let socket = socket.map_err(|error| Failure::Dial(error.into()))?;
                 let heard = socket.heard();
-                let login = heard.watch(patience.silence, self.log_in(&config, socket, target, settings));
+                let login =
+                    heard.watch(patience.silence, self.log_in(&config, socket, (target, endpoint), settings));
                 login.await.unwrap_or(Err(Failure::Silent))
             };
             match tokio::time::timeout(each, connected).await.unwrap_or(Err(Failure::Silent)) {
@@ -113,7 +126,7 @@ impl Connector {
         &self,
         config: &Config,
         socket: Socket,
-        target: &Target,
+        (target, endpoint): (&Target, &Endpoint),
         settings: &str,
     ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
         let heard = socket.heard();
@@ -141,7 +154,23 @@ impl Connector {
                 Either::Right(((), _)) => return Err(Failure::Unavailable),
             }
         }
-        Ok(Connected { client, connection, heard })
+        let server = Server { endpoint: endpoint.clone(), name: target.name.clone() };
+        Ok(Connected { client, connection, heard, server })
+    }
+
+    /// Asks the server to stop what a connection of ours is about, within `patience`. Nobody learns whether it does.
+    pub(super) async fn cancel(&self, token: CancelToken, server: Server, patience: Duration) {
+        let cancel = async {
+            let socket = server.endpoint.dial(&self.config, patience).await.ok()?;
+            match self.tls.clone() {
+                None => token.cancel_query_raw(socket, NoTls).await.ok(),
+                Some(mut tls) => {
+                    let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &server.name).ok()?;
+                    token.cancel_query_raw(socket, tls).await.ok()
+                }
+            }
+        };
+        let _ = tokio::time::timeout(patience, cancel).await;
     }
 
     /// Applies the settings and asks whether the server takes writes, in one round trip.
@@ -165,9 +194,9 @@ impl Connector {
     }
 }
 
-/// The time of each, if so many have to make do with it.
-fn share(whole: Duration, count: usize) -> Duration {
-    whole / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
+/// The time of each, if so many have to make do with what is left.
+fn share(until: Instant, count: usize) -> Duration {
+    until.saturating_duration_since(Instant::now()) / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
 
 fn client_config(roots: Option<&Path>) -> Result<ClientConfig> {

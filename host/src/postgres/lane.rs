@@ -19,9 +19,10 @@ use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_postgres::CancelToken;
 
 use super::Failure;
-use super::connect::{Connected, Connector, Patience};
+use super::connect::{Connected, Connector, Patience, Server};
 use super::gather::gathering;
 use super::session::{Naming, Session};
 use crate::schema::Schema;
@@ -60,8 +61,6 @@ pub(super) struct Destination {
     pub(super) silent_since: AtomicU64,
     /// The longest deadline of a call.
     pub(super) patience: Duration,
-    /// A connection that leaves everything unanswered for so long is given up.
-    pub(super) longest_silence: Duration,
     /// For how long a connection is kept that nobody uses.
     pub(super) idle: Duration,
 }
@@ -70,6 +69,17 @@ impl Destination {
     /// Now, in nanoseconds.
     pub(super) fn time(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// A connection that leaves everything unanswered for so long is given up: by then the server has stopped a statement
+    /// and said so, also from afar.
+    fn longest_silence(&self) -> Duration {
+        self.patience + (self.patience / 10).max(Duration::from_millis(50))
+    }
+
+    /// The same, for one on which a call has just waited for all of its time.
+    fn silence_of_a_call(&self) -> Duration {
+        self.patience.mul_f64(0.95)
     }
 
     fn connect_patience(&self) -> Patience {
@@ -135,25 +145,42 @@ struct Rest {
     /// How many in a row have failed.
     failures: u32,
     not_before: Instant,
+    /// How many connections in a row were given up that let us in and then answered no statement.
+    silences: u32,
     /// A connection that is at its end: its task.
     previous: Option<JoinHandle<()>>,
+    /// What the server may still be at work on, though nobody waits for it.
+    hung: Option<Box<(CancelToken, Server)>>,
 }
 
 impl Rest {
     fn new() -> Self {
-        Self { failures: 0, not_before: Instant::now(), previous: None }
+        Self { failures: 0, not_before: Instant::now(), silences: 0, previous: None, hung: None }
     }
 
     /// After one more failure of an attempt or connection that began at `began`: what it took is part of the pause.
-    fn after(failures: u32, began: Instant) -> Self {
+    fn after(failures: u32, silences: u32, began: Instant) -> Self {
         let failures = failures.saturating_add(1);
-        Self { failures, not_before: began + pause(failures), previous: None }
+        Self { failures, not_before: began + pause(failures), silences, previous: None, hung: None }
     }
 
     /// After the end of an open connection.
     fn after_end(session: &Session) -> Self {
         let failures = if session.age() < SETTLED_AFTER { session.failures } else { 0 };
-        Self { previous: session.take_connection(), ..Self::after(failures, Instant::now()) }
+        Self { previous: session.take_connection(), ..Self::after(failures, 0, Instant::now()) }
+    }
+
+    /// After a connection fell silent. No time limit of the server ends a commit that waits for a standby or a disk: it is
+    /// asked to stop what it is at, and if statement after statement hangs, asked for more less and less often, or each
+    /// connection given up would leave one of its processes behind.
+    fn after_silence(session: &Session, longest_silence: Duration) -> Self {
+        let silences = if session.has_answered() { 0 } else { session.silences.saturating_add(1) };
+        let mut rest = Self::after_end(session);
+        if silences > 0 {
+            rest.not_before += longest_silence * (1 << silences.min(4));
+        }
+        let hung = Box::new((session.client().cancel_token(), session.server.clone()));
+        Self { silences, hung: Some(hung), ..rest }
     }
 }
 
@@ -206,7 +233,7 @@ impl Lane {
 
     /// Whether a call would find it connected.
     pub(super) fn is_open(&self) -> bool {
-        matches!(&*self.slot.lock(), Slot::Open(session) if lost(session).is_none())
+        matches!(&*self.slot.lock(), Slot::Open(session) if lost(session, &self.destination).is_none())
     }
 
     /// The open connection, or the outcome of one attempt to open it.
@@ -220,46 +247,62 @@ impl Lane {
     /// The open connection, or the attempt to open it, which is begun if there is none.
     pub(super) fn open(self: &Arc<Self>) -> Result<Arc<Session>, Attempt> {
         let mut slot = self.slot.lock();
+        let mut reason = None;
         let rest = match &mut *slot {
-            Slot::Open(session) => match lost(session) {
-                None => return Ok(session.clone()),
-                Some(reason) => {
-                    tracing::warn!(lane = self.name, reason, "the database connection is lost");
-                    self.give_up(session)
+            Slot::Open(session) => {
+                reason = lost(session, &self.destination);
+                if reason.is_none() {
+                    return Ok(session.clone());
                 }
-            },
+                self.give_up(session)
+            }
             // One that never ran, because its runtime has ended, left the slot as it was.
             Slot::Connecting(attempt) if matches!(attempt.peek(), Some(Err(_))) => Rest::new(),
             Slot::Connecting(attempt) => return Err(attempt.clone()),
             Slot::Idle(rest) => std::mem::replace(rest, Rest::new()),
         };
-        Err(self.begin(&mut slot, rest))
+        let attempt = self.begin(&mut slot, rest);
+        drop(slot);
+        // Not under the lock: a log may be slow.
+        if let Some(reason) = reason {
+            tracing::warn!(lane = self.name, reason, "the database connection is lost");
+        }
+        Err(attempt)
     }
 
     fn begin(self: &Arc<Self>, slot: &mut Slot, rest: Rest) -> Attempt {
         let lane = self.clone();
         let task = tokio::spawn(async move {
-            let failures = rest.failures;
+            let Rest { failures, silences, not_before, previous, hung } = rest;
             // Not before the task runs: dropped unpolled, it is dropped under the slot's lock.
-            let mut attempt =
-                Attempting { lane, failures, began: Instant::now(), outcome: Err(Failure::Unavailable) };
-            if let Some(mut previous) = rest.previous
+            let mut attempt = Attempting {
+                lane,
+                failures,
+                silences,
+                began: Instant::now(),
+                outcome: Err(Failure::Unavailable),
+            };
+            let Destination { connector, settings, .. } = &*attempt.lane.destination.clone();
+            if let Some(hung) = hung {
+                let (token, server) = *hung;
+                connector.cancel(token, server, END_WITHIN).await;
+            }
+            if let Some(mut previous) = previous
                 && tokio::time::timeout(END_WITHIN, &mut previous).await.is_err()
             {
                 previous.abort();
             }
-            tokio::time::sleep_until(rest.not_before).await;
+            tokio::time::sleep_until(not_before).await;
             attempt.began = Instant::now();
-            let Destination { connector, settings, .. } = &*attempt.lane.destination;
             let patience = attempt.lane.destination.connect_patience();
             attempt.outcome = connector.connect(settings, patience).await.map(|connected| {
                 let Lane { destination, counts, calls, .. } = &*attempt.lane;
-                let Connected { client, connection, heard } = connected;
+                let Connected { client, connection, heard, server } = connected;
                 let ending = Ending(counts.clone());
                 let connection =
                     tokio::spawn(gathering(connection, calls.clone()).inspect(move |()| drop(ending)));
-                let connected = Connected { client, connection, heard };
-                Arc::new(Session::new(destination.clone(), counts.clone(), connected, failures))
+                let connected = Connected { client, connection, heard, server };
+                Arc::new(Session::new(destination.clone(), counts.clone(), connected, failures, silences))
             });
             if let Ok(session) = &attempt.outcome {
                 let closer = close_when_idle(Arc::downgrade(&attempt.lane), Arc::downgrade(session));
@@ -275,24 +318,28 @@ impl Lane {
     /// Stops using a connection after a failure, if that is one of the connection: the next call opens another, after
     /// a pause.
     pub(super) fn retire_after(&self, failure: &Failure, session: &Arc<Session>) {
-        let fell_silent = matches!(failure, Failure::TimedOut) && session.silent_since().is_some();
+        let silence = self.destination.silence_of_a_call();
+        let fell_silent = matches!(failure, Failure::TimedOut) && session.silent_since(silence).is_some();
         if !fell_silent && !failure.ends_connection() {
             return;
         }
         let mut slot = self.slot.lock();
         if matches!(&*slot, Slot::Open(current) if Arc::ptr_eq(current, session)) {
-            tracing::warn!(lane = self.name, reason = %failure, "the database connection is lost");
             *slot = Slot::Idle(self.give_up(session));
+            drop(slot);
+            tracing::warn!(lane = self.name, reason = %failure, "the database connection is lost");
         }
     }
 
     /// What is to be known of a connection that is not used any more.
     fn give_up(&self, session: &Session) -> Rest {
-        if let Some(since) = session.silent_since() {
+        if let Some(since) = session.silent_since(self.destination.silence_of_a_call()) {
             self.destination.silent_since.fetch_max(since, Ordering::Relaxed);
             // Whoever else waits on it would wait in vain.
             session.abort();
-        } else if session.is_doubtful() {
+            return Rest::after_silence(session, self.destination.longest_silence());
+        }
+        if session.is_doubtful() {
             session.abort();
         }
         Rest::after_end(session)
@@ -300,10 +347,10 @@ impl Lane {
 }
 
 /// Why a connection is of no use, if it is not.
-fn lost(session: &Session) -> Option<&'static str> {
+fn lost(session: &Session, destination: &Destination) -> Option<&'static str> {
     if session.is_closed() {
         Some("it was closed")
-    } else if session.silent_since().is_some() {
+    } else if session.silent_since(destination.longest_silence()).is_some() {
         Some("it answers nothing")
     } else if session.is_doubtful() {
         Some("another one fell silent, and nobody has used this one since")
@@ -338,13 +385,14 @@ async fn close_when_idle(lane: Weak<Lane>, session: Weak<Session>) {
 struct Attempting {
     lane: Arc<Lane>,
     failures: u32,
+    silences: u32,
     began: Instant,
     outcome: Result<Arc<Session>, Failure>,
 }
 
 impl Drop for Attempting {
     fn drop(&mut self) {
-        let Self { lane, failures, .. } = self;
+        let Self { lane, failures, silences, .. } = self;
         *lane.slot.lock() = match &self.outcome {
             Ok(session) => {
                 lane.counts.connections.fetch_add(1, Ordering::Relaxed);
@@ -356,7 +404,7 @@ impl Drop for Attempting {
                 Slot::Open(session.clone())
             }
             Err(error) => {
-                let rest = Rest::after(*failures, self.began);
+                let rest = Rest::after(*failures, *silences, self.began);
                 tracing::warn!(lane = lane.name, %error, failures = rest.failures, "cannot connect to the database");
                 Slot::Idle(rest)
             }

@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Statement as Prepared};
 
-use super::connect::Connected;
+use super::connect::{Connected, Server};
 use super::dial::Heard;
 use super::lane::{Counts, Destination};
 use super::{Failure, values};
@@ -71,6 +71,11 @@ pub(super) struct Session {
     /// How many attempts had failed before it was opened.
     pub(super) failures: u32,
     heard: Heard,
+    /// Whether it has answered any statement.
+    answered_once: AtomicBool,
+    /// How many in a row before it had not, and were given up.
+    pub(super) silences: u32,
+    pub(super) server: Server,
     /// How many calls wait for an answer on it.
     waiting: AtomicUsize,
     /// When it was last known to be alive, as [`Destination::time`] has it.
@@ -91,8 +96,9 @@ impl Session {
     pub(super) fn new(
         destination: Arc<Destination>,
         counts: Arc<Counts>,
-        Connected { client, connection, heard }: Connected<JoinHandle<()>>,
+        Connected { client, connection, heard, server }: Connected<JoinHandle<()>>,
         failures: u32,
+        silences: u32,
     ) -> Self {
         Self {
             client,
@@ -106,6 +112,9 @@ impl Session {
             opened: Instant::now(),
             failures,
             heard,
+            answered_once: AtomicBool::new(false),
+            silences,
+            server,
             waiting: AtomicUsize::new(0),
             owing_since: AtomicU64::new(ANSWERED),
             heard_by_then: AtomicU64::new(0),
@@ -128,18 +137,20 @@ impl Session {
             && self.alive_at.load(Ordering::Relaxed) < self.destination.silent_since.load(Ordering::Relaxed)
     }
 
-    /// Since when it has left everything unanswered, if that is for so long that it has to be given up. One call's time
-    /// being up says nothing about a connection that many share; but by then the server has stopped what it was doing,
-    /// and said so, if it is there at all.
-    pub(super) fn silent_since(&self) -> Option<u64> {
+    /// Since when it has left everything unanswered, if that is for so long.
+    pub(super) fn silent_since(&self, so_long: Duration) -> Option<u64> {
         let since = Some(self.owing_since.load(Ordering::Relaxed)).filter(|&since| since != ANSWERED)?;
         let silence = Duration::from_nanos(self.destination.time().saturating_sub(since));
-        (!self.was_heard() && silence >= self.destination.longest_silence).then_some(since)
+        (!self.was_heard() && silence >= so_long).then_some(since)
     }
 
     /// Whether an answer, be it to somebody who has gone, came since one is owed.
     fn was_heard(&self) -> bool {
         self.heard.bytes() >= self.heard_by_then.load(Ordering::Relaxed) + ANSWER_BYTES
+    }
+
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered_once.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_waited_for(&self) -> bool {
@@ -178,11 +189,14 @@ impl Session {
             self.owe(self.destination.time());
         }
         let answer = tokio::time::timeout_at(deadline, answer).await.map_err(|_| Failure::TimedOut)?;
-        drop(waiting);
         let now = self.destination.time();
         self.alive_at.fetch_max(now, Ordering::Relaxed);
-        // To the others it owes theirs, from now on.
-        self.owe(if self.is_waited_for() { now } else { ANSWERED });
+        // To the others it owes theirs, from now on. If they have gone meanwhile, it does not.
+        self.owe(now);
+        drop(waiting);
+        if !self.is_waited_for() {
+            self.owing_since.store(ANSWERED, Ordering::Relaxed);
+        }
         answer
     }
 
@@ -201,19 +215,23 @@ impl Session {
         let statement = statements::ALL[index];
         let answer = async {
             let parameters = parameters.iter().map(values::Parameter);
-            let send = || self.counts.statements.fetch_add(1, Ordering::Relaxed) + 1;
-            let (number, rows) = if self.destination.naming.is_used_for(statement) {
-                let prepared = self.prepare(index).await?;
-                (send(), self.client.query_raw(&prepared, parameters).await)
-            } else {
-                let sql = self.destination.schema.qualify(statement.sql);
-                let typed = parameters.zip(values::parameter_types(statement));
-                (send(), self.client.query_typed_raw(&sql, typed).await)
+            // Before it is prepared, which the server has to work on too.
+            let number = self.counts.statements.fetch_add(1, Ordering::Relaxed) + 1;
+            let rows = async {
+                if self.destination.naming.is_used_for(statement) {
+                    let prepared = self.prepare(index).await?;
+                    Ok::<_, Failure>(self.client.query_raw(&prepared, parameters).await?)
+                } else {
+                    let sql = self.destination.schema.qualify(statement.sql);
+                    let typed = parameters.zip(values::parameter_types(statement));
+                    Ok(self.client.query_typed_raw(&sql, typed).await?)
+                }
             };
-            let result = match rows {
+            let result = match rows.await {
                 Ok(rows) => values::collect(statement, rows).await,
-                Err(error) => Err(error.into()),
+                Err(failure) => Err(failure),
             };
+            self.answered_once.store(true, Ordering::Relaxed);
             self.counts.answered.fetch_max(number, Ordering::Relaxed);
             result
         };
@@ -239,18 +257,28 @@ impl Session {
 }
 
 /// A call that waits for an answer, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting<'a> {
+    session: &'a Session,
+    heard_before: u64,
+}
 
 impl<'a> Waiting<'a> {
     fn on(session: &'a Session) -> Self {
         session.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(&session.waiting)
+        Self { session, heard_before: session.heard.bytes() }
     }
 }
 
 impl Drop for Waiting<'_> {
+    /// The last who leaves takes the debt along, if anything was heard while he was there: what else is owed is owed to
+    /// nobody. One who hears nothing leaves it to those after him, or a dead connection would never be found out by callers
+    /// who give up early.
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let session = self.session;
+        let is_last = session.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
+        if is_last && session.heard.bytes() >= self.heard_before + ANSWER_BYTES {
+            session.owing_since.store(ANSWERED, Ordering::Relaxed);
+        }
     }
 }
 
@@ -258,6 +286,10 @@ impl Drop for Session {
     fn drop(&mut self) {
         if let Some(closer) = self.closer.get() {
             closer.abort();
+        }
+        // It would wait for what is owed, and where nothing comes any more, for ever.
+        if self.owing_since.load(Ordering::Relaxed) != ANSWERED && !self.was_heard() {
+            self.abort.abort();
         }
     }
 }
