@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::load::Load;
 use crate::scene::{Allowed, Scene, Stage, node, turn};
@@ -36,9 +37,10 @@ impl Pooler {
             command.uid(uid).gid(gid);
         }
         let process = command.spawn().ok()?;
-        let pooler = Self { process, folder };
+        let mut pooler = Self { process, folder };
         while crate::server::connect(&pooler.url()).await.is_err() {
-            tokio::task::yield_now().await;
+            assert_eq!(pooler.process.try_wait().unwrap(), None, "pgbouncer ended at once");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Some(pooler)
     }

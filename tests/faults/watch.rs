@@ -26,6 +26,9 @@ pub(crate) struct Stalls {
 
 const BEAT: Duration = Duration::from_millis(5);
 
+/// Less is as it always is.
+const STALL: Duration = Duration::from_millis(10);
+
 impl Stalls {
     pub(crate) fn watch() -> Self {
         let stalls = Arc::<Mutex<Vec<_>>>::default();
@@ -35,7 +38,7 @@ impl Stalls {
                 let due = Instant::now() + BEAT;
                 tokio::time::sleep(BEAT).await;
                 let late = due.elapsed();
-                if late > BEAT {
+                if late > STALL {
                     seen.lock().push((Instant::now(), late));
                 }
             }
@@ -46,8 +49,10 @@ impl Stalls {
     /// All the time that was lost between two moments.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Duration {
         let stalls = self.stalls.lock();
-        let overlaps = stalls.iter().filter(|(end, late)| *end >= from && *end - *late <= to);
-        overlaps.map(|(_, late)| *late).sum()
+        let inside = |&(end, late): &(Instant, Duration)| {
+            end.min(to).saturating_duration_since((end - late).max(from))
+        };
+        stalls.iter().map(inside).sum()
     }
 }
 
@@ -67,9 +72,14 @@ impl Backends {
         let task = tokio::spawn(async move {
             loop {
                 if let Ok(client) = connect(&url).await {
+                    // A process that is just ending may still be counted beside the one that takes its place: what counts
+                    // is what two looks in a row have seen.
+                    let mut before = 0;
                     while let Ok(row) = client.query_one(COUNT, &[]).await {
-                        seen.fetch_max(usize::try_from(row.get::<_, i64>(0)).unwrap(), Ordering::Relaxed);
-                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        let now = usize::try_from(row.get::<_, i64>(0)).unwrap();
+                        seen.fetch_max(now.min(before), Ordering::Relaxed);
+                        before = now;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
