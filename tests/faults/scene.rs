@@ -221,10 +221,11 @@ impl Scene {
     /// How long after the end of a fault calls that began after it still failed or were slow, less what the machine itself
     /// was late.
     fn recovery(&self, calls: &[Call]) -> Duration {
-        let troubled = |call: &&Call| {
-            matches!(call.answer, Answer::Failed(_))
-                || call.ended - call.began > u64::try_from(PROMPT.as_nanos()).unwrap()
-        };
+        let prompt = u64::try_from(PROMPT.as_nanos()).unwrap();
+        // A sweep takes as long as there is to sweep, and they wait for each other.
+        let is_slow =
+            |call: &Call| call.ended - call.began > prompt && !matches!(call.request, Request::Sweep { .. });
+        let troubled = |call: &&Call| matches!(call.answer, Answer::Failed(_)) || is_slow(call);
         let after = self.faults.iter().enumerate().filter_map(|(number, &(_, back))| {
             let next = self.faults.get(number + 1).map_or(u64::MAX, |(next, _)| self.record.at(*next));
             let from = self.record.at(back);
