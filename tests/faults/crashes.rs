@@ -11,19 +11,9 @@ async fn what_was_acknowledged_survives_ten_crashes() {
     let mut scene = Scene::set("`kill -9` of the server, ten times", Setting::default()).await;
     for _ in 0..9 {
         // The next one comes while the cache is returning from the one before.
-        scene
-            .brief_fault(async |server| {
-                server.crash().await;
-                server.start_again();
-            })
-            .await;
+        scene.brief_fault(async |server| server.crash_and_return().await).await;
     }
-    scene
-        .fault(async |server| {
-            server.crash().await;
-            server.start_again();
-        })
-        .await;
+    scene.fault(async |server| server.crash_and_return().await).await;
     scene.end(Allowed::default()).await;
 }
 
@@ -35,12 +25,7 @@ async fn what_an_undurable_server_loses_is_noticed() {
         ["-c", "synchronous_commit=off", "-c", "wal_writer_delay=10s", "-c", "wal_writer_flush_after=0"];
     let setting = Setting { arguments: &arguments, ..Setting::default() };
     let mut scene = Scene::set("`kill -9` of a server that does not wait for its disk", setting).await;
-    scene
-        .fault(async |server| {
-            server.crash().await;
-            server.start_again();
-        })
-        .await;
+    scene.fault(async |server| server.crash_and_return().await).await;
     scene.end(Allowed::default()).await;
 }
 

@@ -78,6 +78,12 @@ impl Server {
         ended(&processes).await;
     }
 
+    /// As [`crash`](Self::crash), and starts again with what was stored.
+    pub(crate) async fn crash_and_return(&mut self) {
+        self.crash().await;
+        self.start_again();
+    }
+
     /// Stops every process where it is.
     pub(crate) fn freeze(&self) {
         // The main process first, so that it starts no other meanwhile.
