@@ -1,26 +1,32 @@
--- The two roles of cimd-cache. An administrator of the database runs this file once in each database, before the
--- first `cimd-cache migrate`:
+-- The two roles of cimd-cache. An administrator of the database runs this file once in each database, with psql, before
+-- the first `cimd-cache migrate`:
 --
---     psql "$ADMIN_URL" -f roles.sql
+--     cimd-cache migrate --roles | psql "$ADMIN_URL"
 --
 -- and then gives both a way to log in, in psql: \password cimd_cache_owner and \password cimd_cache_app
--- (or grants the two roles to login roles of his own, and gives those the three settings at the end of this file, which
--- Postgres does not pass on to members).
+-- (or grants the two roles to existing login roles, and gives those the settings at the end of this file, which members
+-- do not inherit). It is done whole or not at all, and psql's exit status tells which.
 --
 -- cimd_cache_owner   owns the schema; `cimd-cache migrate` connects as this one, nothing else does.
--- cimd_cache_app     what auth servers connect as. The migrations grant it the table rights that the cache's
+-- cimd_cache_app     what auth servers connect as. `cimd-cache migrate` grants it the privileges that the cache's
 --                    statements need, and nothing more.
+
+begin;
+-- A superuser runs this: names must mean Postgres' own objects, whatever others have created in this database.
+set local search_path = pg_catalog, pg_temp;
+set local lock_timeout = '10s';
+set local statement_timeout = '30s';
 
 do $$
 begin
-  if not exists (select from pg_roles where rolname = 'cimd_cache_owner') then
+  if not exists (select from pg_catalog.pg_roles where rolname operator(pg_catalog.=) 'cimd_cache_owner') then
     create role cimd_cache_owner login;
   end if;
-  if not exists (select from pg_roles where rolname = 'cimd_cache_app') then
+  if not exists (select from pg_catalog.pg_roles where rolname operator(pg_catalog.=) 'cimd_cache_app') then
     create role cimd_cache_app login;
   end if;
   -- The owner creates the schema cimd_cache in this database.
-  execute format('grant create on database %I to cimd_cache_owner', current_database());
+  execute pg_catalog.format('grant create on database %I to cimd_cache_owner', pg_catalog.current_database());
 end
 $$;
 
@@ -29,3 +35,7 @@ $$;
 alter role cimd_cache_app set statement_timeout = '5s';
 alter role cimd_cache_app set lock_timeout = '5s';
 alter role cimd_cache_app set idle_in_transaction_session_timeout = '10s';
+-- The cache's statements name the schema of everything they use; this is for whoever logs in by hand.
+alter role cimd_cache_app set search_path = pg_catalog, pg_temp;
+
+commit;

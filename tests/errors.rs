@@ -222,7 +222,7 @@ async fn what_only_an_operator_can_mend_is_storage() {
     assert!(matches!(node.check().await, Err(CheckError::Rights { .. })));
     admin.batch_execute("drop schema cimd_cache cascade").await.unwrap();
     assert_eq!(answers(&node).await, all(Error::Storage));
-    assert_eq!(node.check().await, Err(CheckError::SchemaMissing));
+    assert!(matches!(node.check().await, Err(CheckError::SchemaMissing { .. })));
 
     let no_database = format!("{}_not", database.app_url());
     let node = Cache::builder().database_url(&no_database).build().unwrap();
@@ -237,8 +237,8 @@ async fn a_missing_purge_row_is_storage_and_never_a_miss() {
     let (node, admin) = (database.node(), database.admin().await);
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     admin.execute("delete from cimd_cache.purge", &[]).await.unwrap();
-    assert_eq!(answers(&node).await[..4], all(Error::Storage)[..4]);
-    assert_eq!(node.check().await, Err(CheckError::PurgeRow));
+    assert_eq!(answers(&node).await, all(Error::Storage));
+    assert!(matches!(node.check().await, Err(CheckError::PurgeRow { .. })));
 }
 
 /// 14

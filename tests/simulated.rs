@@ -1,8 +1,8 @@
 //! The simulator's model of the tables beside a real Postgres.
 //!
 //! The rules are simulated on a model because that is fast; what it shows is worth as much as the model is true. So the
-//! same histories are run on a Postgres whose clock the test sets (a function `now()` that the search path finds before
-//! the real one), with the same statements, and have to go the same way. And the bugs that the simulator plants in the model
+//! same histories are run on a Postgres whose clock the test sets (a function `simulated.now()` that takes the place of the
+//! real one in the statements' text), and have to go the same way. And the bugs that the simulator plants in the model
 //! are planted in the SQL, and have to come to light there by the same history.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{Statement, Type};
 use cimd_cache_simulator::bug::{Bug, Edit, Seen};
 use cimd_cache_simulator::search::first_violation;
-use cimd_cache_simulator::sequence::{Backend, Model, simulate_in_sequence};
+use cimd_cache_simulator::sequence::{Backend, Model, START, simulate_in_sequence};
 use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement as Prepared};
@@ -24,8 +24,9 @@ struct Real {
     prepared: HashMap<&'static str, Prepared>,
     /// A bug, in one of the statements.
     edit: Option<Edit>,
-    /// Whether the clock has been set.
-    begun: bool,
+    /// What the clocks of writes and of reads show, and which is set.
+    clocks: [i64; 2],
+    set: Option<i64>,
 }
 
 impl Real {
@@ -34,11 +35,10 @@ impl Real {
         let clock = "create schema if not exists simulated;
             create or replace function simulated.now() returns timestamptz stable language sql as
               $$ select timestamptz 'epoch' + current_setting('simulated.now')::bigint * interval '1 microsecond' $$;
-            set search_path = simulated, pg_catalog;
             set synchronous_commit = off;
             truncate cimd_cache.client_id_metadata";
         client.batch_execute(clock).await.unwrap();
-        Self { client, prepared: HashMap::new(), edit, begun: false }
+        Self { client, prepared: HashMap::new(), edit, clocks: [0; 2], set: None }
     }
 
     async fn rows_of(&mut self, statement: &'static Statement, parameters: &[Value]) -> Vec<Row> {
@@ -47,8 +47,10 @@ impl Real {
         if !self.prepared.contains_key(statement.name) {
             let edit = self.edit.filter(|edit| edit.statement == statement.name);
             let sql = edit.map_or_else(|| statement.sql.to_owned(), |edit| edit.apply(statement.sql));
+            let sql = sql.replace("pg_catalog.now()", "simulated.now()");
             self.prepared.insert(statement.name, self.client.prepare(&sql).await.unwrap());
         }
+        self.turn_clock_to(self.clocks[usize::from(statement.name == "get")]).await;
         let rows = self.client.query(&self.prepared[statement.name], &parameters).await.unwrap();
         let value = |row: &tokio_postgres::Row, at: usize, of: &Type| match of {
             Type::Boolean => row.get::<_, Option<bool>>(at).map(Value::Boolean),
@@ -60,6 +62,14 @@ impl Real {
             columns.map(|(at, of)| value(row, at, of).unwrap_or(Value::Null)).collect()
         };
         rows.iter().map(values).collect()
+    }
+}
+
+impl Real {
+    async fn turn_clock_to(&mut self, now: i64) {
+        if self.set.replace(now) != Some(now) {
+            self.client.batch_execute(&format!("set simulated.now = '{now}'")).await.unwrap();
+        }
     }
 }
 
@@ -105,13 +115,19 @@ impl Sql for Real {
 }
 
 impl Backend for Real {
-    fn set_clock(&mut self, now: i64) {
-        let set = format!("set simulated.now = '{now}'");
-        wait(self.client.batch_execute(&set)).unwrap();
-        if !std::mem::replace(&mut self.begun, true) {
-            // A history begins with a purge, as a database does with its migration.
-            wait(self.client.batch_execute("update cimd_cache.purge set purged_at = now()")).unwrap();
-        }
+    fn begin(&mut self, clock_tolerance: i64) {
+        // A history begins with a purge, as a database does with its migration.
+        let sql = format!(
+            "set simulated.now = '{START}';
+             update cimd_cache.purge set purged_at = simulated.now(),
+               clock_tolerance = {clock_tolerance} * interval '1 microsecond'"
+        );
+        wait(self.client.batch_execute(&sql)).unwrap();
+        self.set = Some(START);
+    }
+
+    fn set_clock(&mut self, now: i64, read: i64) {
+        self.clocks = [now, read];
     }
 
     fn rows(&mut self) -> u64 {

@@ -159,6 +159,8 @@ impl Database {
         // Roles are the whole server's: two tests that set them up at once would be in each other's way.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
         let _turn = ONE_AT_A_TIME.lock().await;
+        // The line for psql is none for others.
+        let sql = sql.strip_prefix("\\set ON_ERROR_STOP on\n").unwrap_or(sql);
         self.admin().await.batch_execute(sql).await.unwrap();
     }
 
@@ -166,6 +168,28 @@ impl Database {
     pub(crate) async fn log_statements(&self) {
         let sql = format!("alter database {} set log_statement = 'all'", self.name);
         self.admin().await.batch_execute(&sql).await.unwrap();
+    }
+
+    /// The same, each with all of its lines.
+    pub(crate) fn logged_whole(&self) -> Vec<String> {
+        let log = self.server.log().unwrap();
+        let prefix = format!("{} LOG:  ", self.name);
+        let mut logged: Vec<String> = Vec::new();
+        let mut goes_on = false;
+        for line in log.lines() {
+            if let Some(continued) = line.strip_prefix('\t') {
+                if let Some(last) = logged.last_mut().filter(|_| goes_on) {
+                    last.push('\n');
+                    last.push_str(continued);
+                }
+            } else {
+                let sql = line.strip_prefix(&prefix);
+                let sql = sql.filter(|line| line.starts_with("execute ") || line.starts_with("statement: "));
+                goes_on = sql.is_some();
+                logged.extend(sql.and_then(|line| Some(line.split_once(": ")?.1.to_owned())));
+            }
+        }
+        logged
     }
 
     /// The statements that reached this database since it was told to log them, in order.

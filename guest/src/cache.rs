@@ -4,7 +4,9 @@
 //! decided before and after: the limits, the freshness of what came back, and what an empty answer means.
 
 use crate::error::Error;
-use crate::limits::{LATEST_SECOND, LIFETIME_SECONDS, MICROS, SWEEP_ROWS, TICKET_SECONDS, URL_BYTES};
+use crate::limits::{
+    LATEST_SECOND, LEFTOVER_SECONDS, LIFETIME_SECONDS, MICROS, SWEEP_ROWS, TICKET_SECONDS, URL_BYTES,
+};
 use crate::metadata;
 use crate::sql::{Row, Sql, Value};
 use crate::statements::{self, Statement};
@@ -55,7 +57,7 @@ pub enum Stored {
 pub struct Swept {
     /// How many rows were removed.
     pub removed: u32,
-    /// Whether more may remain.
+    /// Whether there are rows left that another sweep would remove.
     pub more: bool,
 }
 
@@ -108,40 +110,38 @@ impl<S: Sql> Cache<S> {
 
         let (at, after) = match expiry {
             Expiry::At(seconds) => (Value::Int64(seconds), Value::Null),
-            // `check_expiry` has bounded it.
-            Expiry::After(seconds) => (Value::Null, Value::Int64(seconds.cast_signed())),
+            // Longer than any that is kept, and short enough to calculate with: the statement cuts it to ten years.
+            Expiry::After(seconds) => {
+                (Value::Null, Value::Int64(seconds.min(LONGEST_LIFETIME).cast_signed()))
+            }
         };
         let (read_at, purged_at) = ticket.map_or((Value::Null, Value::Null), |ticket| {
             (Value::Int64(ticket.read_at()), Value::Int64(ticket.purged_at()))
         });
         let parameters = vec![url, Value::Text(metadata), at, after, read_at, purged_at];
         let rows = self.0.query(&statements::PUT, parameters)?;
-        if rows.is_empty() { self.why_not_stored(expiry, ticket) } else { Ok(Stored::Stored) }
+        if rows.is_empty() { self.why_not_stored(ticket) } else { Ok(Stored::Stored) }
     }
 
-    /// Why a put stored nothing. The statement gives no row for four reasons, and the clock tells two of them, which
-    /// are the caller's mistakes, from those that are not: a newer fetch or purge, and a ticket that has run out.
-    fn why_not_stored(&mut self, expiry: Expiry, ticket: Option<Ticket>) -> Result<Stored, Error> {
+    /// Why a put stored nothing: something newer is known, or the ticket has run out, or it is ahead of the clock. A
+    /// little ahead it may be after a failover to a clock that is behind, and a get puts that right; further ahead no get
+    /// can have given it.
+    fn why_not_stored(&mut self, ticket: Option<Ticket>) -> Result<Stored, Error> {
         let row = self.one_row(&statements::CLOCK, Vec::new())?;
         let [now, purged_at] = columns(row)?;
         let now = int64(&now)?;
         // A table without its purge row refuses every put; that must not look like a lost race.
         int64(&purged_at)?;
-        let fetched_at = ticket.map_or(now, Ticket::read_at);
-        if fetched_at > now {
-            return Err(Error::InvalidTicket(
-                "the ticket is ahead of the database's clock: present the ticket of the get before the fetch"
-                    .into(),
-            ));
+        match ticket {
+            Some(ticket) if ticket.read_at() > now.saturating_add(LEFTOVER_SECONDS * MICROS) => {
+                Err(Error::InvalidTicket(
+                    "the ticket is over a minute ahead of the database's clock: present the ticket of the get before \
+                     the fetch"
+                        .into(),
+                ))
+            }
+            _ => Ok(Stored::Superseded),
         }
-        let expires_at = match expiry {
-            Expiry::At(seconds) => seconds.saturating_mul(MICROS),
-            Expiry::After(seconds) => fetched_at.saturating_add(seconds.cast_signed().saturating_mul(MICROS)),
-        };
-        if expires_at > now.saturating_add(LIFETIME_SECONDS * MICROS) {
-            return Err(too_far_ahead());
-        }
-        Ok(Stored::Superseded)
     }
 
     /// Removes a document and says whether there was one.
@@ -183,7 +183,16 @@ impl<S: Sql> Cache<S> {
                 removed += u32::try_from(rows.len()).unwrap_or(u32::MAX - removed);
             }
         }
-        Ok(Swept { removed, more: removed >= limit })
+        // One that removed all it may need not ask whether there are more. One that did not has to: other sweepers may
+        // have removed the rows that it had chosen.
+        if limit > 0 && removed >= limit {
+            return Ok(Swept { removed, more: true });
+        }
+        let row = self.one_row(&statements::SWEEPABLE, Vec::new())?;
+        match columns(row)? {
+            [Value::Int64(_), Value::Boolean(more)] => Ok(Swept { removed, more }),
+            _ => Err(Error::Storage),
+        }
     }
 
     fn one_row(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Row, Error> {
@@ -205,22 +214,18 @@ fn key(url: &str) -> Result<Value, Error> {
     Err(Error::InvalidUrl(refusal.into()))
 }
 
-/// The part of an expiry's rules that needs no clock. A lifetime is bounded by ten years and a ticket's life, so that
-/// what goes on is small enough to calculate with; the rest is decided by the database.
+/// A lifetime in seconds that reaches over ten years ahead of now whatever good ticket it is counted from.
+const LONGEST_LIFETIME: u64 = (LIFETIME_SECONDS + TICKET_SECONDS).unsigned_abs();
+
+/// A lifetime may be of any length: those over ten years come from headers of others, where RFC 9111 section 1.2.2 takes
+/// what overflows for "for ever". A time outside of the years that can be written is a mistake in its unit.
 fn check_expiry(expiry: Expiry) -> Result<(), Error> {
     match expiry {
         Expiry::At(seconds) if !(0..=LATEST_SECOND).contains(&seconds) => Err(Error::InvalidExpiry(
             "the expiry's year is outside 1970 to 9999: it is a time in seconds since 1970".into(),
         )),
-        Expiry::After(seconds) if seconds > (LIFETIME_SECONDS + TICKET_SECONDS).unsigned_abs() => {
-            Err(too_far_ahead())
-        }
         Expiry::At(_) | Expiry::After(_) => Ok(()),
     }
-}
-
-fn too_far_ahead() -> Error {
-    Error::InvalidExpiry("the expiry is more than ten years ahead: it is counted in seconds".into())
 }
 
 fn not_a_ticket() -> Error {

@@ -15,9 +15,9 @@ pub enum Error {
     InvalidUrl(Cow<'static, str>),
     /// The document cannot be stored.
     InvalidMetadata(Cow<'static, str>),
-    /// The expiry is out of range.
+    /// The expiry's year is outside 1970 to 9999.
     InvalidExpiry(Cow<'static, str>),
-    /// The ticket is none, or is ahead of the database's clock.
+    /// The ticket is none, or is over a minute ahead of the database's clock.
     InvalidTicket(Cow<'static, str>),
     /// No database is configured.
     NotConfigured,

@@ -14,7 +14,8 @@ pub const METADATA_NESTING: usize = 64;
 /// For how long a ticket is good, in seconds.
 pub const TICKET_SECONDS: i64 = 10 * 60;
 
-/// How far ahead of the database's clock an expiry may lie, in seconds: ten years of 365.25 days.
+/// How far ahead of the database's clock an expiry may lie, in seconds: ten years of 365.25 days. One that lies further
+/// ahead is stored as this.
 pub const LIFETIME_SECONDS: i64 = 87_660 * 3_600;
 
 /// How far ahead of the database's clock a stored fetch time may lie, in seconds, before the row counts as left

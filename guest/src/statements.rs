@@ -5,11 +5,25 @@
 //! take as well: `DO UPDATE` uses only `excluded`, columns and constants (Citus refuses `now()` there), and there is
 //! no ctid, `SKIP LOCKED`, lock or session state.
 //!
+//! **Every name says its schema**, operators and types included. A name without one is looked up along the search path,
+//! and an operator or function that fits its arguments exactly wins in any schema there, also in one that a stranger may
+//! create in (CVE-2018-1058): his SQL would run inside ours, with our privileges. Names that are part of the grammar
+//! (`bigint`, `extract`, `coalesce`, `greatest`, `at time zone`) always mean Postgres' own. But `in`, `between`, `like`,
+//! `is distinct from` and `nullif` look an operator up by name, so none of them is here. Operators written in full bind
+//! alike, from left to right: parentheses say what belongs together.
+//!
 //! Times cross as `bigint` microseconds (fetches) or seconds (expiries) since 1970, so that a host needs no notion of
-//! `timestamptz`. `bigint * interval` multiplies in double precision, which is exact for microseconds up to the year
-//! 2255.
+//! `timestamptz`. They become intervals by way of a double, which is exact for microseconds up to the year 2255.
 //!
 //! A row's `after_purge` is the `purged_at` that its fetch saw: the document counts only while the two are equal.
+//!
+//! **Several clocks.** `purge.clock_tolerance` is the most by which two clocks of the database may differ: 0 where there
+//! is one, as in Postgres itself. A distributed engine takes the `now()` of a read and that of a write from different
+//! machines. With a tolerance D, a get hands out a ticket D earlier than its now, so that no delete that came after it
+//! has an earlier time; and a document is fresh only while even a clock that is D ahead shows less than its expiry.
+//!
+//! **Hidden is not absent.** Where row level security applies to the role, [`GET`], [`CLOCK`] and [`SWEEPABLE`] find no
+//! purge, which is an error: a row that a policy hides must not look like a miss.
 
 /// One statement that the component may send.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,21 +65,30 @@ pub enum Type {
 use Type::{Boolean, Int64, Text};
 
 /// The whole list.
-pub const ALL: [&Statement; 7] = [&GET, &CLOCK, &PUT, &DELETE, &DELETE_ALL, &SWEEP_EXPIRED, &SWEEP_PURGED];
+pub const ALL: [&Statement; 8] =
+    [&GET, &CLOCK, &PUT, &DELETE, &DELETE_ALL, &SWEEP_EXPIRED, &SWEEP_PURGED, &SWEEPABLE];
 
-/// Always one row: the database's time, the last purge, and the document if there is a fresh one.
+/// Always one row: the time for the ticket, the last purge, and the document if there is a fresh one.
+///
+/// With a clock tolerance D the first column is now less D, and the last is the expiry less twice that: it says when, in
+/// the ticket's time, some clock of the database may first show the expiry.
 pub const GET: Statement = Statement {
     name: "get",
     purpose: Purpose::Read,
     sql: "\
-select (extract(epoch from n.now) * 1000000)::bigint,
-       (extract(epoch from p.purged_at) * 1000000)::bigint,
-       m.metadata::text,
-       (extract(epoch from m.expires_at) * 1000000)::bigint
-from (select now() as now) n
-left join cimd_cache.purge p on p.id = 1
+select (extract(epoch from n.now operator(pg_catalog.-) p.clock_tolerance) operator(pg_catalog.*) 1000000)::bigint,
+       (extract(epoch from p.purged_at) operator(pg_catalog.*) 1000000)::bigint,
+       m.metadata::pg_catalog.text,
+       (extract(epoch from m.expires_at operator(pg_catalog.-) p.clock_tolerance operator(pg_catalog.-) p.clock_tolerance)
+         operator(pg_catalog.*) 1000000)::bigint
+from (select pg_catalog.now() as now) n
+left join cimd_cache.purge p
+  on p.id operator(pg_catalog.=) 1
+ and not pg_catalog.row_security_active('cimd_cache.client_id_metadata'::pg_catalog.regclass)
 left join cimd_cache.client_id_metadata m
-  on m.url = $1::text and m.expires_at > n.now and m.after_purge = p.purged_at",
+  on m.url operator(pg_catalog.=) $1::pg_catalog.text
+ and m.expires_at operator(pg_catalog.>) (n.now operator(pg_catalog.+) p.clock_tolerance)
+ and m.after_purge operator(pg_catalog.=) p.purged_at",
     parameters: &[Text],
     columns: &[Int64, Int64, Text, Int64],
 };
@@ -75,10 +98,12 @@ pub const CLOCK: Statement = Statement {
     name: "clock",
     purpose: Purpose::Read,
     sql: "\
-select (extract(epoch from n.now) * 1000000)::bigint,
-       (extract(epoch from p.purged_at) * 1000000)::bigint
-from (select now() as now) n
-left join cimd_cache.purge p on p.id = 1",
+select (extract(epoch from n.now) operator(pg_catalog.*) 1000000)::bigint,
+       (extract(epoch from p.purged_at) operator(pg_catalog.*) 1000000)::bigint
+from (select pg_catalog.now() as now) n
+left join cimd_cache.purge p
+  on p.id operator(pg_catalog.=) 1
+ and not pg_catalog.row_security_active('cimd_cache.client_id_metadata'::pg_catalog.regclass)",
     parameters: &[],
     columns: &[Int64, Int64],
 };
@@ -99,26 +124,34 @@ pub const PUT: Statement = Statement {
     sql: "\
 insert into cimd_cache.client_id_metadata as m
   (url, metadata, expires_at, inserted_at, fetched_at, after_purge)
-select $1::text, $2::text::jsonb, f.expires_at, now(), f.fetched_at, p.purged_at
+select $1::pg_catalog.text, $2::pg_catalog.text::pg_catalog.jsonb, f.expires_at, pg_catalog.now(), f.fetched_at, p.purged_at
 from (
   select t.fetched_at,
-         coalesce(to_timestamp($3::bigint), t.fetched_at + $4::bigint * interval '1 second') as expires_at
-  from (select coalesce(timestamptz 'epoch' + $5::bigint * interval '1 microsecond', now()) as fetched_at) t
+         least(coalesce(timestamp with time zone 'epoch'
+                          operator(pg_catalog.+) ($3::bigint::double precision operator(pg_catalog.*) interval '1 second'),
+                        t.fetched_at
+                          operator(pg_catalog.+) ($4::bigint::double precision operator(pg_catalog.*) interval '1 second')),
+               pg_catalog.now() operator(pg_catalog.+) interval '315576000 seconds') as expires_at
+  from (select coalesce(timestamp with time zone 'epoch'
+                          operator(pg_catalog.+) ($5::bigint::double precision operator(pg_catalog.*) interval '1 microsecond'),
+                        pg_catalog.now()) as fetched_at) t
 ) f
 join cimd_cache.purge p
-  on p.id = 1
- and p.purged_at = coalesce(timestamptz 'epoch' + $6::bigint * interval '1 microsecond', p.purged_at)
-where f.fetched_at <= now()
-  and f.fetched_at > now() - interval '600 seconds'
-  and f.expires_at <= now() + interval '315576000 seconds'
+  on p.id operator(pg_catalog.=) 1
+ and p.purged_at operator(pg_catalog.=)
+     coalesce(timestamp with time zone 'epoch'
+                operator(pg_catalog.+) ($6::bigint::double precision operator(pg_catalog.*) interval '1 microsecond'),
+              p.purged_at)
+where f.fetched_at operator(pg_catalog.<=) pg_catalog.now()
+  and f.fetched_at operator(pg_catalog.>) (pg_catalog.now() operator(pg_catalog.-) interval '600 seconds')
 on conflict (url) do update
 set metadata = excluded.metadata,
     expires_at = excluded.expires_at,
     fetched_at = excluded.fetched_at,
     after_purge = excluded.after_purge
-where excluded.fetched_at >= m.fetched_at
-   or case when m.metadata is null then m.expires_at else m.fetched_at end - excluded.inserted_at
-      > interval '60 seconds'
+where excluded.fetched_at operator(pg_catalog.>=) m.fetched_at
+   or (case when m.metadata is null then m.expires_at else m.fetched_at end operator(pg_catalog.-) excluded.inserted_at)
+      operator(pg_catalog.>) interval '60 seconds'
 returning true",
     parameters: &[Text, Text, Int64, Int64, Int64, Int64],
     columns: &[Boolean],
@@ -136,17 +169,18 @@ pub const DELETE: Statement = Statement {
     sql: "\
 insert into cimd_cache.client_id_metadata as m
   (url, metadata, expires_at, inserted_at, fetched_at, after_purge, had_document)
-select $1::text, null, now(), now(), now(), p.purged_at, false
+select $1::pg_catalog.text, null, pg_catalog.now(), pg_catalog.now(), pg_catalog.now(), p.purged_at, false
 from cimd_cache.purge p
-where p.id = 1
+where p.id operator(pg_catalog.=) 1
 on conflict (url) do update
 set had_document = m.metadata is not null
-                   and m.expires_at > excluded.expires_at
-                   and m.after_purge >= excluded.after_purge,
+                   and m.expires_at operator(pg_catalog.>) excluded.expires_at
+                   and m.after_purge operator(pg_catalog.>=) excluded.after_purge,
     metadata = null,
     expires_at = excluded.expires_at,
-    fetched_at = case when case when m.metadata is null then m.expires_at else m.fetched_at end
-                           - excluded.fetched_at > interval '60 seconds' then excluded.fetched_at
+    fetched_at = case when (case when m.metadata is null then m.expires_at else m.fetched_at end
+                            operator(pg_catalog.-) excluded.fetched_at) operator(pg_catalog.>) interval '60 seconds'
+                      then excluded.fetched_at
                       else greatest(m.fetched_at, excluded.fetched_at) end,
     after_purge = excluded.after_purge
 returning m.had_document",
@@ -162,8 +196,9 @@ pub const DELETE_ALL: Statement = Statement {
     purpose: Purpose::Write,
     sql: "\
 update cimd_cache.purge
-set purged_at = greatest(now(), (purged_at at time zone 'UTC' + interval '1 microsecond') at time zone 'UTC')
-where id = 1
+set purged_at = greatest(pg_catalog.now(),
+                         (purged_at at time zone 'UTC' operator(pg_catalog.+) interval '1 microsecond') at time zone 'UTC')
+where id operator(pg_catalog.=) 1
 returning true",
     parameters: &[],
     columns: &[Boolean],
@@ -179,13 +214,15 @@ pub const SWEEP_EXPIRED: Statement = Statement {
     purpose: Purpose::Maintenance,
     sql: "\
 delete from cimd_cache.client_id_metadata
-where url in (
+where url operator(pg_catalog.=) any (
     select url from cimd_cache.client_id_metadata
-    where expires_at < now() and fetched_at < now() - interval '660 seconds'
+    where expires_at operator(pg_catalog.<) pg_catalog.now()
+      and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')
     order by expires_at
     limit $1::bigint
   )
-  and expires_at < now() and fetched_at < now() - interval '660 seconds'
+  and expires_at operator(pg_catalog.<) pg_catalog.now()
+  and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')
 returning true",
     parameters: &[Int64],
     columns: &[Boolean],
@@ -198,18 +235,47 @@ pub const SWEEP_PURGED: Statement = Statement {
     purpose: Purpose::Maintenance,
     sql: "\
 delete from cimd_cache.client_id_metadata
-where url in (
+where url operator(pg_catalog.=) any (
     select url from cimd_cache.client_id_metadata
-    where after_purge < (select purged_at from cimd_cache.purge where id = 1)
-      and fetched_at < now() - interval '660 seconds'
+    where after_purge operator(pg_catalog.<) (select purged_at from cimd_cache.purge where id operator(pg_catalog.=) 1)
+      and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')
     order by after_purge
     limit $1::bigint
   )
-  and after_purge < (select purged_at from cimd_cache.purge where id = 1)
-  and fetched_at < now() - interval '660 seconds'
+  and after_purge operator(pg_catalog.<) (select purged_at from cimd_cache.purge where id operator(pg_catalog.=) 1)
+  and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')
 returning true",
     parameters: &[Int64],
     columns: &[Boolean],
+};
+
+/// Always one row: the last purge, and whether any row could be removed now by the two sweeps. Asked when they removed
+/// fewer than they might: of two sweeps that choose the same rows one removes them and the other none, and that must not
+/// look like the end.
+pub const SWEEPABLE: Statement = Statement {
+    name: "sweepable",
+    purpose: Purpose::Maintenance,
+    sql: "\
+select (extract(epoch from p.purged_at) operator(pg_catalog.*) 1000000)::bigint,
+       exists (
+         select from cimd_cache.client_id_metadata
+         where expires_at operator(pg_catalog.<) pg_catalog.now()
+           and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')
+         order by expires_at
+         limit 1
+       ) or exists (
+         select from cimd_cache.client_id_metadata
+         where after_purge operator(pg_catalog.<) (select purged_at from cimd_cache.purge where id operator(pg_catalog.=) 1)
+           and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')
+         order by after_purge
+         limit 1
+       )
+from (select 1) one
+left join cimd_cache.purge p
+  on p.id operator(pg_catalog.=) 1
+ and not pg_catalog.row_security_active('cimd_cache.client_id_metadata'::pg_catalog.regclass)",
+    parameters: &[],
+    columns: &[Int64, Boolean],
 };
 
 #[cfg(test)]
@@ -221,10 +287,11 @@ mod tests {
     fn the_sql_has_the_numbers_of_the_contract() {
         let seconds = |number| format!("interval '{number} seconds'");
         for (statement, numbers) in [
-            (&PUT, &[limits::TICKET_SECONDS, limits::LIFETIME_SECONDS, limits::LEFTOVER_SECONDS][..]),
+            (&PUT, &[limits::LIFETIME_SECONDS, limits::TICKET_SECONDS, limits::LEFTOVER_SECONDS][..]),
             (&DELETE, &[limits::LEFTOVER_SECONDS]),
             (&SWEEP_EXPIRED, &[limits::SWEEP_AGE_SECONDS, limits::SWEEP_AGE_SECONDS]),
             (&SWEEP_PURGED, &[limits::SWEEP_AGE_SECONDS, limits::SWEEP_AGE_SECONDS]),
+            (&SWEEPABLE, &[limits::SWEEP_AGE_SECONDS, limits::SWEEP_AGE_SECONDS]),
         ] {
             let mut rest = statement.sql;
             for number in numbers {

@@ -89,7 +89,8 @@ impl std::fmt::Display for Ticket {
     }
 }
 
-/// When a document expires. At most ten years ahead of the database's clock; in the past is allowed, and misses.
+/// When a document expires. Over ten years ahead of the database's clock it is kept as ten years ahead; in the past is
+/// allowed, and misses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
     /// At this time, in whole seconds, truncated; the years 1970 to 9999.
@@ -114,8 +115,8 @@ pub enum Stored {
 pub struct Swept {
     /// How many rows were removed.
     pub removed: u32,
-    /// Whether more may remain. If not, this call found no more; rows that another sweep had at that moment may yet be
-    /// there.
+    /// Whether rows are left that another sweep would remove, also if this one met another and removed none. Go on while
+    /// there are.
     pub more: bool,
 }
 

@@ -3,13 +3,18 @@
 //!
 //! What is asked here the host asks on its own behalf; the component has no part in it.
 
+use std::time::Duration;
+
 use cimd_cache_guest::error as rules;
 use cimd_cache_guest::sql::SqlError;
+use cimd_cache_guest::statements;
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{FromSql, ToSql, Type};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::types::Type;
 
+use crate::inspect::{self, HISTORY, column, one_row};
 use crate::migrations;
 use crate::postgres::Failure;
 use crate::schema::Schema;
@@ -25,8 +30,11 @@ pub struct Readiness {
     pub schema_version: u32,
     /// The role that is logged in.
     pub role: String,
-    /// Whether the role has more rights than the cache needs.
+    /// Whether the role has more privileges than the cache needs.
     pub privileged: bool,
+    /// The most by which two clocks of the database may differ, as the schema says: see
+    /// [`Settings::clock_tolerance`](crate::migrations::Settings::clock_tolerance).
+    pub clock_tolerance: Duration,
 }
 
 /// Why a database cannot be used. The text is one sentence that names the next step, without credentials and without
@@ -54,26 +62,68 @@ pub enum CheckError {
     /// The server has no such database.
     #[error("the database named in the URL does not exist: create it, or correct the URL")]
     NoDatabase,
-    /// The schema is not there.
-    #[error("the database does not have the cache's schema: run `cimd-cache migrate` as its owner")]
-    SchemaMissing,
+    /// The schema is not there, or nothing was ever migrated in it.
+    #[error("there is no cache in the schema {}: run `{}` as its owner", .schema.name(), .schema.migrate_command())]
+    SchemaMissing {
+        /// The schema.
+        schema: Schema,
+    },
     /// The schema is older than this program needs.
     #[error(
-        "the schema is at version {found} and has to be at {needed}: run `cimd-cache migrate` as its owner"
+        "the schema {} is at version {found} and has to be at {needed}: run `{}` as its owner",
+        .schema.name(), .schema.migrate_command()
     )]
     SchemaOlder {
+        /// The schema.
+        schema: Schema,
         /// The database's version.
         found: u32,
         /// The version that this program brings.
         needed: u32,
     },
-    /// The role may not do what the cache's statements do.
-    #[error("the role {role} lacks {missing}: connect as cimd_cache_app, or grant that to the role")]
+    /// A table is missing or lacks columns although the schema was migrated: a dump was restored in part.
+    #[error(
+        "the table {table} of the schema {} is missing or not whole: run `{} --recreate` as its owner, which empties the \
+         cache",
+        .schema.name(), .schema.migrate_command()
+    )]
+    Table {
+        /// The schema.
+        schema: Schema,
+        /// The first table that is not as it should be.
+        table: &'static str,
+    },
+    /// An index is missing or invalid. Without the one on the key no write works, without the others a sweep reads all.
+    #[error(
+        "the table {table} of the schema {} has no valid index on {column}: run `{}` as its owner",
+        .schema.name(), .schema.migrate_command()
+    )]
+    Index {
+        /// The schema.
+        schema: Schema,
+        /// The table.
+        table: &'static str,
+        /// The first column whose index is missing.
+        column: &'static str,
+    },
+    /// The role lacks a privilege that the cache's statements need.
+    #[error("the role {role} lacks {missing}: run `{command}` as the schema's owner")]
     Rights {
         /// The role that is logged in.
         role: String,
-        /// The first right that is missing.
-        missing: &'static str,
+        /// The first privilege that is missing, as a `grant` would say it.
+        missing: String,
+        /// The command that grants all that are missing.
+        command: String,
+    },
+    /// Row level security applies to the role: rows that it hides would look like misses, so every call fails.
+    #[error(
+        "row level security is on for the role's view of {table}: as its owner run `alter table {table} disable row \
+         level security`"
+    )]
+    RowSecurity {
+        /// The first table, with its schema.
+        table: String,
     },
     /// The server is a standby, or the session is read-only.
     #[error(
@@ -82,14 +132,22 @@ pub enum CheckError {
     ReadOnly,
     /// The row that says when all was last purged is gone.
     #[error(
-        "the row of the table purge is missing: as its owner insert (1, now()), after emptying client_id_metadata"
+        "the one row of the table purge is missing in the schema {}: run `{}` as its owner",
+        .schema.name(), .schema.migrate_command()
     )]
-    PurgeRow,
+    PurgeRow {
+        /// The schema.
+        schema: Schema,
+    },
     /// A statement may run for a minute or more.
     #[error(
         "statement_timeout is not below a minute: set it on the role, as `cimd-cache migrate --roles` shows"
     )]
     StatementTimeout,
+    /// The schema is in order, and yet a get fails. On a distributed engine its nodes may not reach each other, or not log
+    /// in to each other as this role.
+    #[error("the schema is in order and a get fails all the same: the log has what the server said")]
+    Get,
     /// The server refused what the check asked.
     #[error("the database refused the check: an operator has to look at the log")]
     Storage,
@@ -119,35 +177,29 @@ impl From<Failure> for CheckError {
     }
 }
 
-/// The server, and what can be known of the schema by a role without any rights on it: catalogs are open to all.
-const SERVER: &str = "\
-select current_setting('server_version'),
-       current_user::text,
-       pg_is_in_recovery() or current_setting('transaction_read_only')::boolean,
-       (select setting::bigint from pg_settings where name = 'statement_timeout'),
-       h.oid is not null,
-       has_schema_privilege(n.oid, 'usage'),
-       has_table_privilege(h.oid, 'select')
+const VERSION: &str = "\
+select coalesce(pg_catalog.max(version), 0)::bigint from cimd_cache.schema_history";
+
+const PURGE: &str = "\
+select p.purged_at is not null, (extract(epoch from p.clock_tolerance) operator(pg_catalog.*) 1000000)::bigint
 from (select 1) one
-left join pg_namespace n on n.nspname = $1
-left join pg_class h on h.relnamespace = n.oid and h.relname = 'schema_history'";
+left join cimd_cache.purge p on p.id operator(pg_catalog.=) 1";
 
-const VERSION: &str = "select coalesce(max(version), 0)::bigint from cimd_cache.schema_history";
+/// Whether the role may do what only an owner needs.
+const PRIVILEGED: &str = "\
+select pg_catalog.has_table_privilege('cimd_cache.purge'::pg_catalog.regclass, 'delete')";
 
-/// What the statements need, and whether there is more: a role that may empty the purge table is an owner.
-const RIGHTS: &str = "\
-select has_table_privilege('cimd_cache.client_id_metadata', 'select')
-         and has_table_privilege('cimd_cache.client_id_metadata', 'insert')
-         and has_table_privilege('cimd_cache.client_id_metadata', 'update')
-         and has_table_privilege('cimd_cache.client_id_metadata', 'delete'),
-       has_table_privilege('cimd_cache.purge', 'select')
-         and has_column_privilege('cimd_cache.purge', 'purged_at', 'update'),
-       has_table_privilege('cimd_cache.purge', 'delete')";
-
-const PURGE: &str = "select count(*) = 1 from cimd_cache.purge where id = 1";
+/// Whether the role inherits from `cimd_cache_app`. False if there is no such role.
+const IS_APP: &str = "\
+select coalesce(pg_catalog.bool_or(pg_catalog.pg_has_role(oid, 'usage')), false)
+from pg_catalog.pg_roles where rolname operator(pg_catalog.=) 'cimd_cache_app'";
 
 /// A statement that runs for a minute sees a row stored meanwhile as one from the future, and replaces it.
 const MINUTE: i64 = 60_000;
+
+/// For how many keys a check does what a get does. On a distributed engine each key has a node, so that some of them are
+/// very likely asked; that all are is not sure.
+const KEYS: usize = 8;
 
 /// Asks for everything, and reports the first thing that is not right.
 pub(crate) async fn check(sql: &Sql, deadline: Instant) -> Result<Readiness, CheckError> {
@@ -157,55 +209,80 @@ pub(crate) async fn check(sql: &Sql, deadline: Instant) -> Result<Readiness, Che
 
 /// The outer error is the connection's, the inner one is what was found.
 async fn look_at(client: &Client, schema: &Schema) -> Result<Result<Readiness, CheckError>, Failure> {
-    let server = ask(client, SERVER, &[(&schema.name(), Type::TEXT)]).await?;
-    let ask = async |sql| ask(client, &schema.qualify(sql), &[]).await;
-    let role: String = column(&server, 1)?;
-    let lacks = |missing| Ok(Err(CheckError::Rights { role: role.clone(), missing }));
-    if !column::<bool>(&server, 4)? {
-        return Ok(Err(CheckError::SchemaMissing));
+    let server = inspect::server(client).await?;
+    let found = inspect::inspect(client, schema, &server.role).await?;
+    let ask = async |sql| one_row(client, &schema.qualify(sql), &[]).await;
+    let schema = schema.clone();
+    if found.table(HISTORY).is_none() {
+        return Ok(Err(CheckError::SchemaMissing { schema }));
     }
-    if !column::<bool>(&server, 5)? {
-        return lacks("usage of the schema");
-    }
-    if !column::<bool>(&server, 6)? {
-        return lacks("select on schema_history");
+    let lacks = found.lacking.first().map(|privilege| privilege.sql(&schema));
+    // By what is needed to ask on: the schema and the record of migrations.
+    if let Some(missing) =
+        lacks.clone().filter(|missing| missing.contains("usage") || missing.contains(HISTORY))
+    {
+        return Ok(Err(rights(client, schema, server.role, missing).await?));
     }
     let version: i64 = column(&ask(VERSION).await?, 0)?;
-    let (found, needed) = (u32::try_from(version).unwrap_or_default(), migrations::latest());
-    if found < needed {
-        return Ok(Err(CheckError::SchemaOlder { found, needed }));
+    let (version, needed) = (u32::try_from(version).unwrap_or_default(), migrations::latest());
+    if version < needed {
+        return Ok(Err(CheckError::SchemaOlder { schema, found: version, needed }));
     }
-    let rights = ask(RIGHTS).await?;
-    if !column::<bool>(&rights, 0)? {
-        return lacks("select, insert, update or delete on client_id_metadata");
+    if let Some(table) = found.tables.iter().find(|table| !table.complete) {
+        return Ok(Err(CheckError::Table { schema, table: table.name }));
     }
-    if !column::<bool>(&rights, 1)? {
-        return lacks("select or update (purged_at) on purge");
+    if let Some(index) = found.broken.first() {
+        return Ok(Err(CheckError::Index { schema, table: index.table, column: index.column }));
     }
-    if !column::<bool>(&ask(PURGE).await?, 0)? {
-        return Ok(Err(CheckError::PurgeRow));
+    if let Some(missing) = lacks {
+        return Ok(Err(rights(client, schema, server.role, missing).await?));
     }
-    if column::<bool>(&server, 2)? {
+    if let Some(table) = found.tables.iter().find(|table| table.row_security) {
+        return Ok(Err(CheckError::RowSecurity { table: format!("{}.{}", schema.quoted(), table.name) }));
+    }
+    let purge = ask(PURGE).await?;
+    if !column::<bool>(&purge, 0)? {
+        return Ok(Err(CheckError::PurgeRow { schema }));
+    }
+    if server.read_only {
         return Ok(Err(CheckError::ReadOnly));
     }
-    if !(1..MINUTE).contains(&column::<i64>(&server, 3)?) {
+    if !(1..MINUTE).contains(&server.statement_timeout) {
         return Ok(Err(CheckError::StatementTimeout));
     }
+    let get = schema.qualify(statements::GET.sql);
+    let gets = (0..KEYS).map(async |key| {
+        let url = format!("https://check-{key}.invalid/");
+        one_row(client, &get, &[(&url, Type::TEXT)]).await
+    });
+    if let Err(failure) = try_join_all(gets).await {
+        let server_refused = matches!(failure, Failure::Database(_));
+        return match CheckError::from(failure) {
+            CheckError::TimedOut => Ok(Err(CheckError::TimedOut)),
+            _ if server_refused => Ok(Err(CheckError::Get)),
+            error => Ok(Err(error)),
+        };
+    }
+    let tolerance: i64 = column(&purge, 1)?;
     Ok(Ok(Readiness {
-        server_version: column(&server, 0)?,
-        schema_version: found,
-        role,
-        privileged: column(&rights, 2)?,
+        server_version: server.version,
+        schema_version: version,
+        role: server.role,
+        privileged: column(&ask(PRIVILEGED).await?, 0)?,
+        clock_tolerance: Duration::from_micros(tolerance.unsigned_abs()),
     }))
 }
 
-/// One row, in one round trip: a statement with types need not be prepared first.
-async fn ask(client: &Client, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Row, Failure> {
-    let rows = client.query_typed(sql, parameters).await?;
-    // Each of the statements returns one whatever is there.
-    rows.into_iter().next().ok_or(Failure::TooLarge)
-}
-
-fn column<T: for<'a> FromSql<'a>>(row: &Row, at: usize) -> Result<T, Failure> {
-    Ok(row.try_get(at)?)
+/// A role that is neither `cimd_cache_app` nor a member of it has to be named to `migrate`.
+async fn rights(
+    client: &Client,
+    schema: Schema,
+    role: String,
+    missing: String,
+) -> Result<CheckError, Failure> {
+    let mut command = schema.migrate_command();
+    if !column::<bool>(&one_row(client, IS_APP, &[]).await?, 0)? {
+        command = format!("{command} --app-role {role}");
+    }
+    Ok(CheckError::Rights { role, missing, command })
 }

@@ -14,10 +14,11 @@ pub enum Error {
     /// the client.
     #[error("{0}")]
     InvalidMetadata(String),
-    /// The expiry is more than ten years ahead, or its year is outside 1970 to 9999. Fix the call.
+    /// The expiry's year is outside 1970 to 9999. Fix the call.
     #[error("{0}")]
     InvalidExpiry(String),
-    /// The ticket is not one that a get gave, or is ahead of the database's clock. Fix the call.
+    /// The ticket is not one that a get gave: it is of another form, or over a minute ahead of the database's clock. Fix
+    /// the call.
     #[error("{0}")]
     InvalidTicket(String),
     /// No database is configured. Fix the deployment.

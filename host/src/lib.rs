@@ -58,6 +58,7 @@ mod cache;
 mod check;
 mod compiled;
 mod error;
+mod inspect;
 mod instances;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

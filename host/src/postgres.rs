@@ -261,7 +261,7 @@ fn settings(deadline: Duration) -> String {
     let limit = statement_limit(deadline).as_millis();
     format!(
         "set statement_timeout = {limit}; set lock_timeout = {limit}; \
-         set default_transaction_isolation = 'read committed'"
+         set default_transaction_isolation = 'read committed'; set search_path = pg_catalog, pg_temp"
     )
 }
 

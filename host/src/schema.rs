@@ -42,6 +42,22 @@ impl Schema {
         &self.0
     }
 
+    /// The name as SQL has it. Quoted unless it is the usual one, because a word such as `user` is a name that passes and
+    /// that SQL reads as something else.
+    pub(crate) fn quoted(&self) -> Cow<'_, str> {
+        if *self == Self::default() {
+            Cow::Borrowed(self.name())
+        } else {
+            Cow::Owned(format!("\"{}\"", self.0))
+        }
+    }
+
+    /// The command that brings this schema up to date, for a sentence that tells somebody to run it.
+    pub(crate) fn migrate_command(&self) -> String {
+        let option = if *self == Self::default() { String::new() } else { format!(" --schema {}", self.0) };
+        format!("cimd-cache{option} migrate")
+    }
+
     /// SQL that was written for `cimd_cache`, for this schema. Quoted, because a word such as `user` is a name that
     /// passes and that SQL reads as something else.
     pub fn qualify<'a>(&self, sql: &'a str) -> Cow<'a, str> {

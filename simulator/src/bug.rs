@@ -76,39 +76,50 @@ macro_rules! bugs {
 
 bugs! {
     /// A get returns what has expired.
-    GetIgnoresExpiry: GET, BehindTheGuest, " and m.expires_at > n.now" => "";
+    GetIgnoresExpiry: GET, BehindTheGuest, "\n and m.expires_at operator(pg_catalog.>) (n.now operator(pg_catalog.+) p.clock_tolerance)" => "";
+    /// The database was not told that its clocks differ.
+    ToleranceIgnored: GET, InSequence, "p.clock_tolerance" => "interval '0 seconds'";
+    /// A ticket is from the clock of reads, which may be ahead of that of writes.
+    TicketOfAnotherClock: GET, InSequence, "n.now operator(pg_catalog.-) p.clock_tolerance" => "n.now";
+    /// A document is fresh until the clock of reads shows its expiry, which may be behind that of writes.
+    FreshOnAnotherClock: GET, InSequence,
+        "m.expires_at operator(pg_catalog.-) p.clock_tolerance operator(pg_catalog.-) p.clock_tolerance"
+            => "m.expires_at";
+    /// A get returns what has expired by the clock of writes.
+    ExpiredOnAnotherClock: GET, BehindTheGuest,
+        "(n.now operator(pg_catalog.+) p.clock_tolerance)" => "n.now";
     /// A get returns what was purged.
-    GetIgnoresPurge: GET, InSequence, " and m.after_purge = p.purged_at" => "";
+    GetIgnoresPurge: GET, InSequence, "\n and m.after_purge operator(pg_catalog.=) p.purged_at" => "";
     /// Every put replaces what is there.
     PutUnguarded: PUT, InSequence,
-        "\nwhere excluded.fetched_at >= m.fetched_at\n   or case when m.metadata is null then m.expires_at else m.fetched_at end - excluded.inserted_at\n      > interval '60 seconds'"
+        "\nwhere excluded.fetched_at operator(pg_catalog.>=) m.fetched_at\n   or (case when m.metadata is null then m.expires_at else m.fetched_at end operator(pg_catalog.-) excluded.inserted_at)\n      operator(pg_catalog.>) interval '60 seconds'"
             => "";
     /// A put repeated with its ticket loses against itself.
-    PutLosesTies: PUT, InSequence, "excluded.fetched_at >= m.fetched_at" => "excluded.fetched_at > m.fetched_at";
+    PutLosesTies: PUT, InSequence, "excluded.fetched_at operator(pg_catalog.>=) m.fetched_at" => "excluded.fetched_at operator(pg_catalog.>) m.fetched_at";
     /// The longer lifetime wins.
     PutComparesExpiries: PUT, InSequence,
-        "excluded.fetched_at >= m.fetched_at" => "excluded.expires_at >= m.expires_at";
+        "excluded.fetched_at operator(pg_catalog.>=) m.fetched_at" => "excluded.expires_at operator(pg_catalog.>=) m.expires_at";
     /// A put that waited takes a newer row for a leftover.
-    LeftoverAtOnce: PUT, ByOverlap, "> interval '60 seconds'" => "> interval '0 seconds'";
+    LeftoverAtOnce: PUT, ByOverlap, "operator(pg_catalog.>) interval '60 seconds'" => "operator(pg_catalog.>) interval '0 seconds'";
     /// A row that a step back of the clock left over is never replaced.
     LeftoverForEver: PUT, InSequence,
-        "\n   or case when m.metadata is null then m.expires_at else m.fetched_at end - excluded.inserted_at\n      > interval '60 seconds'"
+        "\n   or (case when m.metadata is null then m.expires_at else m.fetched_at end operator(pg_catalog.-) excluded.inserted_at)\n      operator(pg_catalog.>) interval '60 seconds'"
             => "";
     /// A put that waited takes for a leftover the mark of a document from just less than a minute ahead.
-    LeftoverIfFetchedAhead: PUT, ByOverlap,
+    LeftoverIfFetchedAhead: PUT, Rarely,
         "case when m.metadata is null then m.expires_at else m.fetched_at end" => "m.fetched_at";
     /// A ticket is good for ever.
-    TicketNeverOld: PUT, InSequence, "\n  and f.fetched_at > now() - interval '600 seconds'" => "";
+    TicketNeverOld: PUT, InSequence, "\n  and f.fetched_at operator(pg_catalog.>) (pg_catalog.now() operator(pg_catalog.-) interval '600 seconds')" => "";
     /// A ticket may be ahead of the clock.
-    TicketFromTheFuture: PUT, InSequence, "where f.fetched_at <= now()\n  and " => "where ";
+    TicketFromTheFuture: PUT, InSequence, "where f.fetched_at operator(pg_catalog.<=) pg_catalog.now()\n  and " => "where ";
     /// A put may have been fetched before a purge.
     PutIgnoresPurge: PUT, InSequence,
-        "coalesce(timestamptz 'epoch' + $6::bigint * interval '1 microsecond', p.purged_at)"
-            => "coalesce(p.purged_at, timestamptz 'epoch' + $6::bigint * interval '1 microsecond')";
+        "coalesce(timestamp with time zone 'epoch'\n                operator(pg_catalog.+) ($6"
+            => "coalesce(p.purged_at, timestamp with time zone 'epoch'\n                operator(pg_catalog.+) ($6";
     /// A lifetime may be longer than ten years.
-    LifetimeUnbounded: PUT, InSequence, "\n  and f.expires_at <= now() + interval '315576000 seconds'" => "";
+    LifetimeUnbounded: PUT, InSequence, "pg_catalog.now() operator(pg_catalog.+) interval '315576000 seconds'" => "timestamp with time zone 'infinity'";
     /// A lifetime counts from the put and not from its ticket.
-    ExpiryFromNow: PUT, InSequence, "t.fetched_at + $4::bigint" => "now() + $4::bigint";
+    ExpiryFromNow: PUT, InSequence, "t.fetched_at\n                          operator" => "pg_catalog.now() operator";
     /// A put leaves the document that was there.
     PutKeepsDocument: PUT, InSequence, "set metadata = excluded.metadata,\n    " => "set ";
     /// A put leaves the expiry that was there.
@@ -118,43 +129,47 @@ bugs! {
     /// A put leaves the purge that was there.
     PutKeepsPurge: PUT, InSequence, ",\n    after_purge = excluded.after_purge" => "";
     /// A delete's mark holds off no put.
-    MarkWithoutTime: DELETE, InSequence, "now(), now(), now(), p.purged_at" => "now(), now(), timestamptz 'epoch', p.purged_at";
+    MarkWithoutTime: DELETE, InSequence, "pg_catalog.now(), p.purged_at" => "timestamp with time zone 'epoch', p.purged_at";
     /// A delete that waited for a put lets in puts older than that one.
     MarkForgetsLaterFetch: DELETE, ByOverlap,
         "greatest(m.fetched_at, excluded.fetched_at)" => "excluded.fetched_at";
     /// A mark takes the time of a leftover, and so is one, and holds off no put.
-    MarkKeepsLeftover: DELETE, InSequence, "> interval '60 seconds'" => "> interval '1000 years'";
+    MarkKeepsLeftover: DELETE, InSequence, "interval '60 seconds'" => "interval '1000 years'";
     /// A delete that waited takes the mark of another for a leftover.
     MarkIfFetchedAhead: DELETE, Rarely,
         "case when m.metadata is null then m.expires_at else m.fetched_at end\n" => "m.fetched_at\n";
     /// A delete says that there was a document when it had expired.
     DeleteCountsExpired: DELETE, InSequence,
-        "\n                   and m.expires_at > excluded.expires_at" => "";
+        "\n                   and m.expires_at operator(pg_catalog.>) excluded.expires_at" => "";
     /// A delete says that there was a document when it was purged.
     DeleteCountsPurged: DELETE, InSequence,
-        "\n                   and m.after_purge >= excluded.after_purge" => "";
+        "\n                   and m.after_purge operator(pg_catalog.>=) excluded.after_purge" => "";
     /// A delete only makes the document expire.
     DeleteKeepsDocument: DELETE, InSequence, "    metadata = null,\n" => "";
     /// Two purges may have the same time.
     PurgesShareTimes: DELETE_ALL, InSequence,
-        "greatest(now(), (purged_at at time zone 'UTC' + interval '1 microsecond') at time zone 'UTC')" => "now()";
+        "(purged_at at time zone 'UTC' operator(pg_catalog.+) interval '1 microsecond') at time zone 'UTC'"
+            => "pg_catalog.now()";
     /// A sweep removes marks and documents at once.
-    SweepTooSoon: SWEEP_EXPIRED, InSequence, " and fetched_at < now() - interval '660 seconds'" => "";
+    SweepTooSoon: SWEEP_EXPIRED, InSequence,
+        "fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')" => "true";
     /// A sweep removes a row although it was refreshed.
     SweepRemovesRefreshed: SWEEP_EXPIRED, ByOverlap,
-        "\n  and expires_at < now() and fetched_at < now() - interval '660 seconds'\nreturning" => "\nreturning";
+        "\n  and expires_at operator(pg_catalog.<) pg_catalog.now()\n  and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')\nreturning"
+            => "\nreturning";
     /// A sweep removes documents that have not expired.
-    SweepRemovesFresh: SWEEP_EXPIRED, InSequence, "expires_at < now() and " => "";
+    SweepRemovesFresh: SWEEP_EXPIRED, InSequence, "expires_at operator(pg_catalog.<) pg_catalog.now()" => "true";
     /// A sweep removes a row more than it may.
     SweepOneMore: SWEEP_EXPIRED, InSequence, "limit $1::bigint" => "limit $1::bigint + 1";
     /// A sweep removes what was purged at once, and with it what held off older tickets.
-    SweepPurgedTooSoon: SWEEP_PURGED, InSequence, "and fetched_at < now() - interval '660 seconds'" => "and true";
+    SweepPurgedTooSoon: SWEEP_PURGED, InSequence,
+        "fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')" => "true";
     /// A sweep removes a purged row although it was refreshed.
     SweepPurgedRemovesRefreshed: SWEEP_PURGED, ByOverlap,
-        "\n  and after_purge < (select purged_at from cimd_cache.purge where id = 1)\n  and fetched_at < now() - interval '660 seconds'\nreturning"
+        "\n  and after_purge operator(pg_catalog.<) (select purged_at from cimd_cache.purge where id operator(pg_catalog.=) 1)\n  and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')\nreturning"
             => "\nreturning";
     /// A sweep removes documents that were not purged.
-    SweepPurgedRemovesFresh: SWEEP_PURGED, InSequence, "after_purge < (" => "after_purge <= (";
+    SweepPurgedRemovesFresh: SWEEP_PURGED, InSequence, "after_purge operator(pg_catalog.<) (" => "after_purge operator(pg_catalog.<=) (";
 }
 
 impl std::str::FromStr for Bug {

@@ -36,14 +36,12 @@ pub(crate) struct Told {
     pub(crate) answer: Answer,
     /// Of a get.
     pub(crate) ticket: Option<GuestTicket>,
-    /// Of a sweep: whether more rows may remain.
-    pub(crate) more: bool,
 }
 
 /// Makes a call.
 pub(crate) fn call(sql: impl Sql, asked: &Asked) -> Told {
     let mut cache = Cache(sql);
-    let mut told = Told { answer: Answer::Purged, ticket: None, more: false };
+    let mut told = Told { answer: Answer::Purged, ticket: None };
     let answered = match asked.request {
         Request::Get { key } => cache.get(&url(key)).map(|lookup| match lookup {
             Lookup::Hit(entry) => {
@@ -73,10 +71,9 @@ pub(crate) fn call(sql: impl Sql, asked: &Asked) -> Told {
         }
         Request::Delete { key } => cache.delete(&url(key)).map(Answer::Deleted),
         Request::Purge => cache.delete_all().map(|()| Answer::Purged),
-        Request::Sweep { limit } => cache.sweep(limit).map(|swept| {
-            told.more = swept.more;
-            Answer::Swept { removed: swept.removed }
-        }),
+        Request::Sweep { limit } => {
+            cache.sweep(limit).map(|swept| Answer::Swept { removed: swept.removed, more: swept.more })
+        }
     };
     told.answer = answered.unwrap_or_else(|error| match error {
         Error::InvalidUrl(_) => Answer::Refused(Refusal::InvalidUrl),

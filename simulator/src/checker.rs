@@ -9,9 +9,10 @@
 //!   first get that hit it.
 //! * Purges go by the order of real time and not by any clock: a ticket is from before a purge if its get had ended
 //!   when the purge began.
-//! * Fetches and deletes go by the database's clock. Which of two is later is promised while the clock runs
-//!   forward. If it was set back between the first of the two and the end of what they may still do, the later one
-//!   must lie more than ten minutes past the latest time from before.
+//! * Fetches and deletes go by the database's clock. Where there are several, a ticket is up to twice their tolerance
+//!   earlier than the read by the clock of writes, and of a fetch no more is known than that it began between the two.
+//! * Which of two is later is promised while the clock runs forward. If it was set back between the first of the two and
+//!   the end of what they may still do, the later one must lie more than ten minutes past the latest time from before.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -183,7 +184,7 @@ impl<'a> Facts<'a> {
             }
             (Request::Get { key }, Answer::Miss { ticket_at }) => {
                 self.ticket(index, ticket_at)?;
-                self.miss(index, key, Between::exactly(ticket_at))
+                self.miss(index, key, self.read_at(ticket_at))
             }
             (Request::Delete { key }, Answer::Deleted(false)) => {
                 // What it found is from some moment of its run. In the minute that this may take after its now, a
@@ -201,7 +202,7 @@ impl<'a> Facts<'a> {
                 self.put(index, key, document, expiry, ticket, answer)
             }
             (Request::Purge, Answer::Purged) => Ok(()),
-            (Request::Sweep { limit }, Answer::Swept { removed }) => {
+            (Request::Sweep { limit }, Answer::Swept { removed, .. }) => {
                 let most = limit.min(SWEEP_ROWS);
                 demand(removed <= most, 12, &[index], || format!("{removed} is more than {most} rows"))
             }
@@ -214,8 +215,13 @@ impl<'a> Facts<'a> {
     /// 3: a ticket says when its read took place.
     fn ticket(&self, index: usize, at: Micros) -> Judgement {
         let now = self.history.calls[index].now;
-        let right = now.earliest <= at && at <= now.latest;
+        let right = now.earliest <= self.read_at(at).latest && at <= now.latest;
         demand(right, 3, &[index], || format!("the ticket says {at}, which is not when the read took place"))
+    }
+
+    /// Between what times a read took place, by the clock of writes, whose ticket says `at`.
+    fn read_at(&self, at: Micros) -> Between {
+        Between { earliest: at, latest: at.saturating_add(2 * self.history.clock_tolerance) }
     }
 
     fn hit(
@@ -230,16 +236,23 @@ impl<'a> Facts<'a> {
             Some(&(of_key, place)) if of_key == key => &self.keys[&key].puts[place],
             _ => return violation(2, &[index], format!("no put can have stored document {document} there")),
         };
-        self.why_not_there(put, index, Between::exactly(read_at))?;
-        // 3: the expiry in whole seconds and the freshness in whole milliseconds, both rounded down.
+        // By the clock of writes, and no later than the call.
+        let (now, read) = (self.history.calls[index].now, self.read_at(read_at));
+        let read = Between { earliest: read.earliest.max(now.earliest), latest: read.latest.min(now.latest) };
+        self.why_not_there(put, index, read)?;
+        // 3: the expiry in whole seconds and the freshness in whole milliseconds, both rounded down, and neither longer
+        // than any clock allows.
         let seconds = |time: Micros| time.div_euclid(SECOND);
-        let millis = |time: Micros| time.saturating_sub(read_at).max(0).unsigned_abs() / 1_000;
+        let millis = |time: Micros| time.max(0).unsigned_abs() / 1_000;
         let Between { earliest, latest } = put.expiry;
+        let earliest = earliest.saturating_sub(2 * self.history.clock_tolerance);
         let calls = [index, put.call];
         demand((seconds(earliest)..=seconds(latest)).contains(&expires_at), 3, &calls, || {
             format!("it expires at {earliest} to {latest} and not in second {expires_at}")
         })?;
-        demand((millis(earliest)..=millis(latest)).contains(&fresh_for), 3, &calls, || {
+        let (shortest, longest) =
+            (earliest.saturating_sub(read.latest), latest.saturating_sub(read.earliest));
+        demand((millis(shortest)..=millis(longest)).contains(&fresh_for), 3, &calls, || {
             format!("it is fresh until {earliest} to {latest} and not for {fresh_for} ms from {read_at}")
         })
     }
@@ -292,25 +305,28 @@ impl<'a> Facts<'a> {
                 demand(!bounds.garbage, 5, &[index], || "what it presented is no ticket".into())?;
                 demand(!bounds.surely_old, 5, &[index], || "the ticket is over ten minutes old".into())?;
                 demand(!bounds.surely_ahead, 5, &[index], || "the ticket is ahead of the clock".into())?;
-                demand(!bounds.surely_too_far, 6, &[index], || "the expiry is too far ahead".into())?;
+                demand(!bounds.outside, 6, &[index], || {
+                    "the expiry is of no year that can be stored".into()
+                })?;
                 let (_, place) = self.documents[&document];
                 self.not_superseded(&self.keys[&key], place, call.began)
             }
             Answer::Superseded => {
                 demand(!bounds.garbage, 5, &[index], || "what it presented is no ticket".into())?;
-                // Neither a ticket ahead of the clock nor an expiry too far ahead is a reason. But the clock may have
-                // moved past either while the cache found out why nothing was stored.
-                let moved_past = (bounds.maybe_ahead && !bounds.surely_ahead)
-                    || (bounds.maybe_too_far && !bounds.surely_too_far);
-                let reason = bounds.maybe_old || moved_past || self.may_supersede(index, key, ticket);
+                demand(!bounds.surely_far_ahead, 5, &[index], || {
+                    "the ticket is over a minute ahead of the clock".into()
+                })?;
+                let reason = bounds.maybe_old || bounds.maybe_ahead || self.may_supersede(index, key, ticket);
                 demand(reason, 5, &[index], || "nothing newer can have been known".into())
             }
             Answer::Refused(Refusal::InvalidTicket) => {
-                let wrong = bounds.garbage || bounds.maybe_ahead;
-                demand(wrong, 5, &[index], || "the ticket is one of a get and not ahead of the clock".into())
+                let wrong = bounds.garbage || bounds.maybe_far_ahead;
+                demand(wrong, 5, &[index], || {
+                    "the ticket is one of a get and not far ahead of the clock".into()
+                })
             }
             Answer::Refused(Refusal::InvalidExpiry) => {
-                demand(bounds.maybe_too_far, 6, &[index], || "the expiry is not too far ahead".into())
+                demand(bounds.outside, 6, &[index], || "the expiry can be stored".into())
             }
             answer => violation(14, &[index], format!("{answer:?} is no answer to a valid put")),
         }

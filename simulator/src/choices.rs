@@ -4,14 +4,14 @@ use cimd_cache_guest::ticket::Ticket as GuestTicket;
 use fastrand::Rng;
 
 use crate::calls::Asked;
-use crate::history::{Expiry, Micros, Position, Request, Ticket};
+use crate::history::{Between, Expiry, Micros, Position, Request, Ticket};
 
 const MILLI: Micros = 1_000;
 const SECOND: Micros = 1_000_000;
 const TEN_YEARS: i64 = 315_576_000;
 
 /// When histories begin.
-pub(crate) const START: Micros = 1_795_465_560 * SECOND;
+pub const START: Micros = 1_795_465_560 * SECOND;
 
 /// The choices of one history. What is likely differs from seed to seed: some have one key and one caller at a
 /// time, some all at once; most have no step back of the clock.
@@ -30,10 +30,38 @@ pub(crate) struct Choices {
     leftovers: Vec<Micros>,
 }
 
+/// The clocks of the database. Most histories have one. In a distributed engine each key is read by the clock of its
+/// node, and written by another.
+pub(crate) struct Clocks {
+    /// The most by which two differ, which the database has been told.
+    pub(crate) tolerance: Micros,
+    /// How far ahead of the clock of writes that of each key is.
+    ahead: [Micros; KEYS],
+}
+
+impl Clocks {
+    pub(crate) fn new(choices: &mut Choices) -> Self {
+        let tolerance =
+            if choices.percent(75) { 0 } else { *choices.one_of(&[1, 5 * MILLI, SECOND, 10 * SECOND]) };
+        let mut ahead = || *choices.one_of(&[-tolerance, 0, tolerance, tolerance]);
+        Self { tolerance, ahead: std::array::from_fn(|_| ahead()) }
+    }
+
+    /// What the clock of a key shows when that of writes shows `now`.
+    pub(crate) fn at_key(&self, key: usize, now: Micros) -> Micros {
+        now + self.ahead[key]
+    }
+}
+
+/// The most keys that a history has.
+const KEYS: usize = 3;
+
 /// A ticket that a get gave.
 #[derive(Clone, Copy)]
 struct Known {
     ticket: GuestTicket,
+    /// When the read took place by the clock of writes.
+    read: Between,
     read_began: Position,
     read_ended: Position,
 }
@@ -41,7 +69,7 @@ struct Known {
 impl Choices {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let keys = rng.usize(1..=3);
+        let keys = rng.usize(1..=KEYS);
         let newest_ticket = rng.u32(20..70);
         Self {
             keys,
@@ -61,8 +89,13 @@ impl Choices {
     }
 
     /// A ticket may be presented as soon as its get has ended.
-    pub(crate) fn learn(&mut self, ticket: GuestTicket, read_began: Position, read_ended: Position) {
-        self.tickets.push(Known { ticket, read_began, read_ended });
+    pub(crate) fn learn(
+        &mut self,
+        ticket: GuestTicket,
+        read: Between,
+        (read_began, read_ended): (Position, Position),
+    ) {
+        self.tickets.push(Known { ticket, read, read_began, read_ended });
         self.moments.extend([600, 660].map(|seconds| ticket.read_at() + seconds * SECOND));
     }
 
@@ -121,13 +154,25 @@ impl Choices {
             Some(0..9) => return (None, None),
             Some(9..11) => return (Some(Ticket::Garbage), Some(self.garbage(known.ticket))),
             Some(_) => {
-                let by = *self.one_of(&[1, SECOND, 30 * SECOND, 599 * SECOND, 600 * SECOND, 3_600 * SECOND]);
+                const BY: [Micros; 8] = [
+                    1,
+                    SECOND,
+                    30 * SECOND,
+                    60 * SECOND,
+                    61 * SECOND,
+                    599 * SECOND,
+                    600 * SECOND,
+                    3_600 * SECOND,
+                ];
+                let by = *self.one_of(&BY);
                 known.ticket.read_at() + if self.rng.bool() { by } else { -by }
             }
         };
         let ticket = GuestTicket::new(at, known.ticket.purged_at());
-        let Known { read_began, read_ended, .. } = known;
-        (Some(Ticket::Of { at, read_began, read_ended }), ticket.map(|ticket| ticket.to_string()))
+        let Known { read, read_began, read_ended, .. } = known;
+        // One that was made up says nothing of when its read took place.
+        let latest = if at == known.ticket.read_at() { read.latest } else { at };
+        (Some(Ticket::Of { at, latest, read_began, read_ended }), ticket.map(|ticket| ticket.to_string()))
     }
 
     /// What is nearly a ticket.

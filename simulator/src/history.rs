@@ -20,6 +20,8 @@ pub struct History {
     pub calls: Vec<Call>,
     /// Each time that the database's clock was set back, in order.
     pub steps_back: Vec<StepBack>,
+    /// By how much the clocks of the database may differ, which it was told: see `purge.clock_tolerance`. 0 for one clock.
+    pub clock_tolerance: Micros,
 }
 
 /// The database's clock was set back.
@@ -43,7 +45,7 @@ pub struct Call {
     /// Until when the call may still take effect: `ended` if the database's answer was received, later if it was
     /// lost, [`Position::MAX`] if nobody knows.
     pub settled: Position,
-    /// Between what times the database's `now()` lay in the call's statements.
+    /// Between what times the database's `now()` lay in the call's statements. If it has several clocks, by that of writes.
     pub now: Between,
     /// What was asked.
     pub request: Request,
@@ -123,6 +125,8 @@ pub enum Ticket {
     Of {
         /// The time it says.
         at: Micros,
+        /// The latest time, by the clock of writes, at which its read can have taken place: `at`, if there is one clock.
+        latest: Micros,
         /// When the get that gave it began.
         read_began: Position,
         /// When that get ended.
@@ -163,6 +167,8 @@ pub enum Answer {
     Swept {
         /// How many rows it says it removed.
         removed: u32,
+        /// Whether it says that rows are left.
+        more: bool,
     },
     /// The call was found wrong.
     Refused(Refusal),

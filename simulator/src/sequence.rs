@@ -5,21 +5,26 @@
 //! and must come to the same verdict on both.
 
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
-use cimd_cache_guest::statements::Statement;
+use cimd_cache_guest::statements::{GET, Statement};
 
 use crate::bug::Bug;
 use crate::calls::{self, Asked, Told};
 use crate::checker::{self, Violation};
-use crate::choices::{Choices, START};
+use crate::choices::{Choices, Clocks};
 use crate::history::{Answer, Between, Call, History, Micros, Position, Request, StepBack};
 use crate::table::{Begun, Table};
 use crate::world::{ELEVEN_YEARS, Simulated};
 
+pub use crate::choices::START;
+
 /// A database whose clock can be set. Its tables are empty when a history begins; when the last purge was does not
 /// matter.
 pub trait Backend: Sql {
-    /// From now on `now()` is this, back or forth.
-    fn set_clock(&mut self, now: Micros);
+    /// Two clocks of the database may differ by so much: a history begins.
+    fn begin(&mut self, clock_tolerance: Micros);
+
+    /// From now on `now()` is this, back or forth; and to a get, `read`.
+    fn set_clock(&mut self, now: Micros, read: Micros);
 
     /// How many rows `client_id_metadata` has.
     fn rows(&mut self) -> u64;
@@ -29,19 +34,22 @@ pub trait Backend: Sql {
 #[derive(Debug)]
 pub struct Model {
     table: Table,
+    bug: Option<Bug>,
     now: Micros,
+    read: Micros,
 }
 
 impl Model {
     /// Empty tables, with a bug or with none.
     pub fn new(bug: Option<Bug>) -> Self {
-        Self { table: Table::new(START, bug), now: START }
+        Self { table: Table::new(START, 0, bug), bug, now: START, read: START }
     }
 }
 
 impl Sql for Model {
     fn query(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Vec<Row>, SqlError> {
-        Ok(match self.table.begin(statement, &parameters, self.now) {
+        let now = if *statement == GET { self.read } else { self.now };
+        Ok(match self.table.begin(statement, &parameters, now) {
             Begun::Done(rows) => rows,
             Begun::Waiting(waiting) => self.table.apply(waiting),
         })
@@ -49,8 +57,12 @@ impl Sql for Model {
 }
 
 impl Backend for Model {
-    fn set_clock(&mut self, now: Micros) {
-        self.now = now;
+    fn begin(&mut self, clock_tolerance: Micros) {
+        self.table = Table::new(START, clock_tolerance, self.bug);
+    }
+
+    fn set_clock(&mut self, now: Micros, read: Micros) {
+        (self.now, self.read) = (now, read);
     }
 
     fn rows(&mut self) -> u64 {
@@ -63,8 +75,11 @@ pub fn simulate_in_sequence(seed: u64, backend: &mut dyn Backend) -> Simulated {
     let mut choices = Choices::new(seed);
     let calls = choices.rng.u32(15..60);
     let mut steps_back = *choices.one_of(&[0, 0, 0, 1, 2]);
-    let mut sequence = Sequence { choices, backend, clock: START, position: 0, history: History::default() };
-    sequence.backend.set_clock(START);
+    let clocks = Clocks::new(&mut choices);
+    let history = History { clock_tolerance: clocks.tolerance, ..History::default() };
+    let mut sequence = Sequence { choices, backend, clock: START, clocks, position: 0, history };
+    sequence.backend.begin(sequence.clocks.tolerance);
+    sequence.backend.set_clock(START, START);
     let mut peak = START;
     for _ in 0..calls {
         sequence.position += 1;
@@ -73,16 +88,15 @@ pub fn simulate_in_sequence(seed: u64, backend: &mut dyn Backend) -> Simulated {
             sequence.history.steps_back.push(StepBack { at: sequence.position, peak });
             let by = sequence.choices.step_back();
             sequence.choices.stepped_back(peak);
-            sequence.set_clock(sequence.clock - by);
+            sequence.clock -= by;
         } else if sequence.choices.percent(50) {
-            let next = sequence.choices.next_time(sequence.clock);
-            sequence.set_clock(next);
+            sequence.clock = sequence.choices.next_time(sequence.clock);
         }
         peak = peak.max(sequence.clock);
         let asked = sequence.choices.request(sequence.clock);
         sequence.call(&asked);
     }
-    sequence.set_clock(peak + ELEVEN_YEARS);
+    sequence.clock = peak + ELEVEN_YEARS;
     let left = sequence.sweep_all();
     let mut violations = checker::check(&sequence.history, |_, _| false).err().unwrap_or_default();
     violations.extend(left);
@@ -93,6 +107,7 @@ struct Sequence<'a> {
     choices: Choices,
     backend: &'a mut dyn Backend,
     clock: Micros,
+    clocks: Clocks,
     position: Position,
     history: History,
 }
@@ -107,18 +122,18 @@ impl Sql for Lent<'_> {
 }
 
 impl Sequence<'_> {
-    fn set_clock(&mut self, now: Micros) {
-        self.clock = now;
-        self.backend.set_clock(now);
-    }
-
     fn call(&mut self, asked: &Asked) -> Told {
         self.position += 1;
         let began = self.position;
+        let read = match asked.request {
+            Request::Get { key } => self.clocks.at_key(key, self.clock),
+            _ => self.clock,
+        };
+        self.backend.set_clock(self.clock, read);
         let told = calls::call(Lent(self.backend), asked);
         self.position += 1;
         if let Some(ticket) = told.ticket {
-            self.choices.learn(ticket, began, self.position);
+            self.choices.learn(ticket, Between::exactly(self.clock), (began, self.position));
         }
         self.history.calls.push(Call {
             node: 0,
@@ -136,8 +151,11 @@ impl Sequence<'_> {
         let rows = self.backend.rows();
         let mut removed = 0;
         let sweep = Asked { request: Request::Sweep { limit: 2 }, ticket: None };
-        while let Answer::Swept { removed: some @ 1.. } = self.call(&sweep).answer {
+        while let Answer::Swept { removed: some, more } = self.call(&sweep).answer {
             removed += u64::from(some);
+            if !more {
+                break;
+            }
         }
         Violation::of_sweeps(self.history.calls.len() - 1, rows, removed, self.backend.rows())
     }

@@ -26,6 +26,7 @@ const LIFETIME: Micros = 315_576_000 * SECOND;
 #[derive(Debug)]
 pub struct Table {
     bug: Option<Bug>,
+    clock_tolerance: Micros,
     purged_at: Micros,
     documents: BTreeMap<String, Document>,
     inserted: u64,
@@ -71,8 +72,8 @@ enum Write {
 
 impl Table {
     /// Empty tables, migrated at `now`.
-    pub fn new(now: Micros, bug: Option<Bug>) -> Self {
-        Self { bug, purged_at: now, documents: BTreeMap::new(), inserted: 0 }
+    pub fn new(now: Micros, clock_tolerance: Micros, bug: Option<Bug>) -> Self {
+        Self { bug, clock_tolerance, purged_at: now, documents: BTreeMap::new(), inserted: 0 }
     }
 
     /// How many rows `client_id_metadata` has.
@@ -100,6 +101,13 @@ impl Table {
                 let condition = |table: &Self, row: &Document| table.may_sweep_purged(row, purged_at, now);
                 let chosen = self.choose(&parameters[0], condition, |row| row.after_purge);
                 Write::SweepPurged { chosen, purged_at }
+            }
+            "sweepable" => {
+                let rows = self.documents.values();
+                let left = rows.into_iter().any(|row| {
+                    self.may_sweep_expired(row, now) || self.may_sweep_purged(row, self.purged_at, now)
+                });
+                return Begun::Done(vec![vec![Value::Int64(self.purged_at), Value::Boolean(left)]]);
             }
             name => unreachable!("the model has no statement {name}"),
         };
@@ -133,13 +141,19 @@ impl Table {
     }
 
     fn get(&self, url: &str, now: Micros) -> Vec<Row> {
+        let tolerance_but = |bug| {
+            if self.has(bug) || self.has(Bug::ToleranceIgnored) { 0 } else { self.clock_tolerance }
+        };
+        let latest_now = now + tolerance_but(Bug::ExpiredOnAnotherClock);
         let found = self.documents.get(url).filter(|row| {
-            (row.expires_at > now || self.has(Bug::GetIgnoresExpiry))
+            (row.expires_at > latest_now || self.has(Bug::GetIgnoresExpiry))
                 && (row.after_purge == self.purged_at || self.has(Bug::GetIgnoresPurge))
         });
         let metadata = found.and_then(|row| row.metadata.clone()).map_or(Value::Null, Value::Text);
-        let expires_at = found.map_or(Value::Null, |row| Value::Int64(row.expires_at));
-        vec![vec![Value::Int64(now), Value::Int64(self.purged_at), metadata, expires_at]]
+        let earlier = 2 * tolerance_but(Bug::FreshOnAnotherClock);
+        let expires_at = found.map_or(Value::Null, |row| Value::Int64(row.expires_at - earlier));
+        let ticket = now - tolerance_but(Bug::TicketOfAnotherClock);
+        vec![vec![Value::Int64(ticket), Value::Int64(self.purged_at), metadata, expires_at]]
     }
 
     /// The row that a put would insert, unless one of the conditions of its select fails.
@@ -158,11 +172,11 @@ impl Table {
             int(purged_at).is_none_or(|seen| seen == self.purged_at) || self.has(Bug::PutIgnoresPurge);
         let past = fetched_at <= now || self.has(Bug::TicketFromTheFuture);
         let good = fetched_at > now - TICKET || self.has(Bug::TicketNeverOld);
-        let bounded = expires_at <= now + LIFETIME || self.has(Bug::LifetimeUnbounded);
-        (purge && past && good && bounded).then(|| Document {
+        let longest = if self.has(Bug::LifetimeUnbounded) { Micros::MAX } else { now + LIFETIME };
+        (purge && past && good).then(|| Document {
             id: 0,
             metadata: Some(text(metadata)),
-            expires_at,
+            expires_at: expires_at.min(longest),
             fetched_at,
             after_purge: self.purged_at,
         })
@@ -331,7 +345,7 @@ mod tests {
             (Some(Bug::LeftoverIfFetchedAhead), false, true),
             (Some(Bug::MarkIfFetchedAhead), true, true),
         ] {
-            let mut table = Table::new(NOW, bug);
+            let mut table = Table::new(NOW, 0, bug);
             let ahead = begin_put(&mut table, NOW);
             table.apply(ahead);
             let put = begin_put(&mut table, before);

@@ -11,7 +11,7 @@ use cimd_cache_guest::statements::{Purpose, Statement};
 use crate::bug::Bug;
 use crate::calls::{self, Asked};
 use crate::checker::{self, Violation};
-use crate::choices::{Choices, START};
+use crate::choices::{Choices, Clocks, START};
 use crate::history::{Answer, Between, Call, Failure, History, Micros, Position, Request, StepBack};
 use crate::table::{Begun, Table, Waiting};
 
@@ -51,6 +51,7 @@ struct World {
     tell: bool,
     table: Table,
     clock: Micros,
+    clocks: Clocks,
     peak: Micros,
     position: Position,
     flights: Vec<Flight>,
@@ -121,17 +122,20 @@ impl World {
             loss: *choices.one_of(&[0, 0, 3, 10]),
             steps_back: *choices.one_of(&[0, 0, 0, 1, 2]),
         };
+        let clocks = Clocks::new(&mut choices);
+        let history = History { clock_tolerance: clocks.tolerance, ..History::default() };
         Self {
             choices,
             style,
             tell,
-            table: Table::new(START - 86_400 * SECOND, bug),
+            table: Table::new(START - 86_400 * SECOND, clocks.tolerance, bug),
             clock: START,
+            clocks,
             peak: START,
             position: 0,
             flights: Vec::new(),
             orphans: Vec::new(),
-            history: History::default(),
+            history,
             permitted: Vec::new(),
             steps: Vec::new(),
         }
@@ -240,7 +244,8 @@ impl World {
             return;
         }
         if let (Some(ticket), Answer::Hit { .. } | Answer::Miss { .. }) = (told.ticket, told.answer) {
-            self.choices.learn(ticket, self.history.calls[flight.call].began, self.position);
+            let read = &self.history.calls[flight.call];
+            self.choices.learn(ticket, read.now, (read.began, self.position));
         }
         self.end(flight.call, told.answer);
     }
@@ -305,7 +310,11 @@ impl World {
                 now.earliest = now.earliest.min(self.clock);
                 now.latest = now.latest.max(self.clock);
                 self.tell(|_| format!("call {call}: {} begins with {parameters:?}", statement.name));
-                match self.table.begin(statement, &parameters, self.clock) {
+                let now = match self.history.calls[call].request {
+                    Request::Get { key } => self.clocks.at_key(key, self.clock),
+                    _ => self.clock,
+                };
+                match self.table.begin(statement, &parameters, now) {
                     Begun::Done(rows) => Stage::Answered(Ok(rows)),
                     Begun::Waiting(waiting) => {
                         self.choices.statement_began(self.clock);
@@ -359,10 +368,10 @@ impl World {
             while !self.flights.is_empty() {
                 self.go_on();
             }
-            let last = self.history.calls.last()?;
-            match last.answer {
-                Answer::Swept { removed: some @ 1.. } => removed += u64::from(some),
-                _ => break,
+            let Answer::Swept { removed: some, more } = self.history.calls.last()?.answer else { break };
+            removed += u64::from(some);
+            if !more {
+                break;
             }
         }
         Violation::of_sweeps(self.history.calls.len() - 1, rows, removed, self.table.rows())

@@ -28,6 +28,18 @@ fn every_bug_is_found() {
     }
 }
 
+/// Which is what the tolerance is for: with clocks that differ and a database that was not told, a fetch from before a
+/// delete brings back what was deleted.
+#[test]
+fn without_the_clock_tolerance_what_was_deleted_comes_back() {
+    let brought_back = |seed| {
+        let mut simulated = simulate(seed, Some(Bug::ToleranceIgnored));
+        simulated.violations.retain(|violation| violation.rule == 11);
+        simulated
+    };
+    assert!(first_violation(0..HISTORIES, brought_back).is_some());
+}
+
 #[test]
 fn calls_in_sequence_find_every_bug_that_needs_no_overlap() {
     for &bug in Bug::ALL {

@@ -19,7 +19,7 @@ const fn mutant(promise: &'static str, file: &'static str, from: &'static str, t
     Mutant { promise, file, from, to, bug: None }
 }
 
-const MUTANTS: [Mutant; 12] = [
+const MUTANTS: [Mutant; 14] = [
     Mutant {
         bug: Some("GetIgnoresExpiry"),
         ..mutant(
@@ -30,17 +30,24 @@ const MUTANTS: [Mutant; 12] = [
         )
     },
     mutant(
-        "a ticket ahead of the clock is told from a lost race",
+        "a ticket far ahead of the clock is told from a lost race",
         "cache.rs",
-        "if fetched_at > now {",
-        "if false {",
+        "if ticket.read_at() > now.saturating_add(",
+        "if ticket.read_at() < now.saturating_sub(",
     ),
     mutant(
-        "an expiry too far ahead is told from a lost race",
+        "a ticket a little ahead of the clock is no mistake",
         "cache.rs",
-        "if expires_at > now.saturating_add(",
-        "if expires_at < now.saturating_sub(",
+        "now.saturating_add(LEFTOVER_SECONDS * MICROS)",
+        "now",
     ),
+    mutant(
+        "a lifetime of any length is kept",
+        "cache.rs",
+        "Expiry::At(_) | Expiry::After(_) => Ok(()),",
+        "Expiry::After(seconds) if seconds > LONGEST_LIFETIME => check_expiry(Expiry::At(-1)),\n        Expiry::At(_) | Expiry::After(_) => Ok(()),",
+    ),
+    mutant("a sweep says when there is no more", "cache.rs", "removed, more }),", "removed, more: !more }),"),
     mutant("no row means not stored", "cache.rs", "if rows.is_empty()", "if !rows.is_empty()"),
     mutant(
         "a put sends its ticket",

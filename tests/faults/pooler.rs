@@ -5,6 +5,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cimd_cache::Schema;
+use cimd_cache::migrations::{self, Settings};
+use tokio_postgres::SimpleQueryMessage;
+
 use crate::load::Load;
 use crate::scene::{Allowed, Scene, Stage, node, turn};
 use crate::server::Server;
@@ -27,7 +31,8 @@ impl Pooler {
             server.folder().display()
         );
         std::fs::write(folder.path().join("pgbouncer.ini"), config).unwrap();
-        std::fs::write(folder.path().join("users"), "\"cimd_cache_app\" \"\"\n").unwrap();
+        std::fs::write(folder.path().join("users"), "\"cimd_cache_app\" \"\"\n\"cimd_cache_owner\" \"\"\n")
+            .unwrap();
         std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
         // Where Debian has it, which is not on everybody's path.
         let debian = Path::new("/usr/sbin/pgbouncer");
@@ -38,16 +43,16 @@ impl Pooler {
         }
         let process = command.spawn().ok()?;
         let mut pooler = Self { process, folder };
-        while crate::server::connect(&pooler.url()).await.is_err() {
+        while crate::server::connect(&pooler.url("cimd_cache_app")).await.is_err() {
             assert_eq!(pooler.process.try_wait().unwrap(), None, "pgbouncer ended at once");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Some(pooler)
     }
 
-    fn url(&self) -> String {
+    fn url(&self, role: &str) -> String {
         let host = self.folder.path().display().to_string().replace('/', "%2F");
-        format!("postgres://cimd_cache_app@{host}:6432/auth")
+        format!("postgres://{role}@{host}:6432/auth")
     }
 }
 
@@ -67,11 +72,44 @@ async fn behind_a_pooler_in_transaction_mode_nothing_fails() {
     let turn = turn().await;
     let server = Server::start(&[], None).await;
     let Some(pooler) = Pooler::start(&server, 3, 3_600).await else { return skipped() };
-    let nodes = vec![node(&pooler.url()), node(&pooler.url())];
+    let nodes = vec![node(&pooler.url("cimd_cache_app")), node(&pooler.url("cimd_cache_app"))];
     let mut scene =
         Scene::play("pgbouncer in transaction mode", Stage { turn, server, nodes }, Load::default()).await;
     scene.fault(async |_| {}).await;
     scene.end(Allowed::NOTHING).await;
+}
+
+/// A migration is one transaction, so a pooler gives it one connection, which is as it was when it comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_leaves_nothing_behind_on_a_pooled_connection() {
+    let _turn = turn().await;
+    let server = Server::start(&[], None).await;
+    let Some(pooler) = Pooler::start(&server, 1, 3_600).await else { return skipped() };
+    let url = pooler.url("cimd_cache_owner");
+    let client = crate::server::connect(&url).await.unwrap();
+    let state = async || {
+        let sql = "select current_setting('statement_timeout') || current_setting('search_path')
+                          || current_setting('lock_timeout') || current_setting('row_security')
+                          || (select count(*) from pg_locks where locktype = 'advisory')
+                          || (select count(*) from pg_prepared_statements) || pg_backend_pid()";
+        let rows = client.simple_query(sql).await.unwrap();
+        let row = rows.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        row.unwrap()
+    };
+    let before = state().await;
+    for schema in ["one", "two", "one"] {
+        let schema: Schema = schema.parse().unwrap();
+        migrations::migrate(&url, &schema).await.unwrap();
+        assert_eq!(state().await, before);
+    }
+    // One that fails half-way neither.
+    let mut missing = Settings::default();
+    missing.app_role = "nobody".to_owned();
+    migrations::migrate(&url, missing).await.unwrap_err();
+    assert_eq!(state().await, before);
 }
 
 /// Each process numbers its prepared statements from nought. On a pooler that does not know whose is whose, one node's get
@@ -86,7 +124,7 @@ async fn statements_of_the_same_name_are_not_run_for_each_other() {
     std::fs::write(&document, "{\"kept\":true}").unwrap();
     let start = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cimd-cache"));
-        command.args(arguments).env("DATABASE_URL", pooler.url());
+        command.args(arguments).env("DATABASE_URL", pooler.url("cimd_cache_app"));
         command
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .stdout(Stdio::null())

@@ -122,7 +122,8 @@ impl Caller<'_> {
             }
         };
         let read_ended = begun.end(answer);
-        let of = history::Ticket::Of { at: time_of(&text), read_began: began, read_ended };
+        let of =
+            history::Ticket::Of { at: time_of(&text), latest: time_of(&text), read_began: began, read_ended };
         Some((matches!(answer, Answer::Hit { .. }), Ticket { text, of }))
     }
 
@@ -157,7 +158,9 @@ impl Caller<'_> {
     pub(crate) async fn sweep(&self, limit: u32) {
         let begun = self.begin(Request::Sweep { limit });
         let answer = self.cache.sweep(limit).await;
-        begun.end(answer.map_or_else(failed, |swept| Answer::Swept { removed: swept.removed }));
+        begun.end(
+            answer.map_or_else(failed, |swept| Answer::Swept { removed: swept.removed, more: swept.more }),
+        );
     }
 
     fn begin(&self, request: Request) -> Begun<'_> {

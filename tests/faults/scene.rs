@@ -163,7 +163,7 @@ impl Scene {
         let failed = calls.iter().filter(|call| matches!(call.answer, Answer::Failed(_))).count();
         let (count, most) = (calls.len(), self.backends.most());
         let longest = calls.iter().map(|call| call.ended - call.began).max().unwrap_or_default();
-        let history = History { calls, steps_back: Vec::new() };
+        let history = History { calls, ..History::default() };
         // Each fault, and the time in which the cache may come back, if the machine itself is not late.
         let troubled: Vec<_> = self
             .faults

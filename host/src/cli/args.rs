@@ -155,6 +155,20 @@ pub(super) struct Migrate {
     /// Print the SQL by which an administrator creates the two roles, and do nothing else
     #[arg(long)]
     pub(super) roles: bool,
+    /// The role that auth servers connect as, which is granted what they need. Where a hosted database has one role only,
+    /// name that one
+    #[arg(long, value_name = "ROLE", default_value = "cimd_cache_app", conflicts_with = "roles")]
+    pub(super) app_role: String,
+    /// The most by which two clocks of the database may differ, up to 10: for distributed engines, where each node has a
+    /// clock. It stays as it is where this is not given
+    #[arg(long, value_name = "SECONDS", value_parser = clock_tolerance, conflicts_with = "roles")]
+    pub(super) clock_tolerance: Option<Duration>,
+    /// Drop the cache's tables first, with all documents: for a schema that was restored in part
+    #[arg(long, conflicts_with = "roles")]
+    pub(super) recreate: bool,
+    /// The longest to wait for another migration, or for whoever holds a lock on the tables
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30", conflicts_with = "roles")]
+    pub(super) wait: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -215,6 +229,11 @@ pub(super) enum Rival {
     Fresh,
     /// The cache with the near tier
     Near,
+}
+
+fn clock_tolerance(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|&time| time <= Duration::from_secs(10)).ok_or_else(|| "it has to be 0 to 10".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

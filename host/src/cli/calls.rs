@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
+use cimd_cache::migrations::Migrated;
 use cimd_cache::statements::{self, Purpose, Type};
 use cimd_cache::{COMPONENT, Cache, CheckError, Error, Lookup, Stored, migrations};
 use serde_json::{Value, json};
@@ -122,17 +123,23 @@ pub(super) async fn sweep(database: &Database, arguments: Sweep) -> Result<Outco
 
 pub(super) async fn migrate(database: &Database, arguments: Migrate) -> Result<Outcome, Failed> {
     if arguments.roles {
+        // Without this psql would go on after an error, and exit with 0.
+        print("\\set ON_ERROR_STOP on\n")?;
         print(migrations::ROLES)?;
         return Ok(Outcome::Done);
     }
     let url = database.database_url.as_deref().ok_or(CheckError::NotConfigured)?;
-    let migrated = migrations::migrate(url, &database.schema).await?;
-    let version = migrated.version;
-    say(&if migrated.applied.is_empty() {
-        format!("nothing to do: the schema is at version {version}")
-    } else {
-        format!("applied {}; the schema is at version {version}", migrated.applied.join(", "))
-    });
+    let mut settings = migrations::Settings::from(&database.schema);
+    settings.app_role = arguments.app_role;
+    settings.clock_tolerance = arguments.clock_tolerance;
+    settings.recreate = arguments.recreate;
+    settings.wait = arguments.wait;
+    let Migrated { applied, repaired, version } = migrations::migrate(url, settings).await?;
+    let done =
+        [("applied", applied), ("repaired", repaired)].into_iter().filter(|(_, what)| !what.is_empty());
+    let done: Vec<_> = done.map(|(did, what)| format!("{did} {}", what.join(", "))).collect();
+    let done = if done.is_empty() { "nothing to do".to_owned() } else { done.join("; ") };
+    say(&format!("{done}; the schema is at version {version}"));
     Ok(Outcome::Done)
 }
 
@@ -202,7 +209,7 @@ fn cache_folder() -> Option<PathBuf> {
 async fn open(database: &Database) -> Result<Cache, Failed> {
     let cache = build(database)?;
     match cache.check().await {
-        Err(error @ (CheckError::SchemaMissing | CheckError::SchemaOlder { .. })) => Err(error.into()),
+        Err(error @ (CheckError::SchemaMissing { .. } | CheckError::SchemaOlder { .. })) => Err(error.into()),
         _ => Ok(cache),
     }
 }

@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     NotAllowed,
     #[error("a parameter or the result is too large")]
     TooLarge,
+    #[error("the server returned no row where there is always one")]
+    NoRow,
     #[error("no connection")]
     Unavailable,
     #[error("the server cannot be reached: {0}")]
@@ -77,6 +79,7 @@ impl Failure {
             Self::Database(_) => self.in_class("08") || self.in_class("57P") || self.in_class("25006"),
             Self::NotAllowed
             | Self::TooLarge
+            | Self::NoRow
             | Self::TimedOut
             // No connection was made.
             | Self::Unavailable
@@ -118,7 +121,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::NotAllowed => Self::NotAllowed,
-            Failure::TooLarge => Self::TooLarge,
+            Failure::TooLarge | Failure::NoRow => Self::TooLarge,
             Failure::Unavailable
             | Failure::Dial(_)
             | Failure::Silent

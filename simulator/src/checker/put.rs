@@ -1,6 +1,6 @@
 //! What follows from a put's own arguments and its time.
 
-use super::{LATEST_SECOND, LIFETIME, Moment, SECOND, TICKET};
+use super::{LATEST_SECOND, LEFTOVER, LIFETIME, Moment, SECOND, TICKET};
 use crate::history::{Answer, Between, Call, Expiry, Micros, Position, Ticket};
 
 /// A put that may have been stored.
@@ -31,7 +31,7 @@ impl Put {
     ) -> Option<Self> {
         let stored = call.answer == Answer::Stored;
         let bounds = Bounds::of(call, expiry, ticket);
-        let impossible = bounds.garbage || bounds.surely_old || bounds.surely_ahead || bounds.surely_too_far;
+        let impossible = bounds.garbage || bounds.surely_old || bounds.surely_ahead || bounds.outside;
         // One that claims to be stored is kept: it is to blame, and what was hit should not be too.
         if (impossible && !stored) || call.answer == Answer::Superseded {
             return None;
@@ -63,45 +63,43 @@ pub(super) struct Bounds {
     pub(super) maybe_old: bool,
     pub(super) surely_ahead: bool,
     pub(super) maybe_ahead: bool,
-    pub(super) surely_too_far: bool,
-    pub(super) maybe_too_far: bool,
+    /// Over a minute ahead: a mistake, and not a clock that is a little behind.
+    pub(super) surely_far_ahead: bool,
+    pub(super) maybe_far_ahead: bool,
+    /// The expiry's year is none of 1970 to 9999.
+    pub(super) outside: bool,
 }
 
 impl Bounds {
     pub(super) fn of(call: &Call, expiry: Expiry, ticket: Option<Ticket>) -> Self {
         let now = call.now;
-        let ticket_at = match ticket {
-            Some(Ticket::Of { at, .. }) => Some(at),
-            Some(Ticket::Garbage) | None => None,
+        let (ticket_at, fetched) = match ticket {
+            Some(Ticket::Of { at, latest, .. }) => (Some(at), Between { earliest: at.min(latest), latest }),
+            Some(Ticket::Garbage) | None => (None, now),
         };
-        let fetched = ticket_at.map_or(now, Between::exactly);
-        let outside = matches!(expiry, Expiry::At(at) if !(0..=LATEST_SECOND).contains(&at));
-        let expires = match expiry {
-            Expiry::At(at) => Between::exactly(at.saturating_mul(SECOND)),
-            Expiry::After(seconds) => fetched.plus_seconds(seconds),
+        let expires = match (expiry, ticket_at) {
+            (Expiry::At(at), _) => Between::exactly(at.saturating_mul(SECOND)),
+            (Expiry::After(seconds), ticket_at) => {
+                ticket_at.map_or(now, Between::exactly).plus_seconds(seconds)
+            }
         };
-        // Without a ticket a lifetime counts from now, so how far it reaches ahead is sure whatever now is.
-        let ahead = match (expiry, ticket_at) {
-            (Expiry::After(seconds), None) => Between::exactly(0).plus_seconds(seconds),
-            _ => Between {
-                earliest: expires.earliest.saturating_sub(now.latest),
-                latest: expires.latest.saturating_sub(now.earliest),
-            },
-        };
-        // Of a lifetime that is too long after any good ticket, no more needs to be known.
-        let hopeless = matches!(expiry, Expiry::After(seconds)
-            if Between::exactly(0).plus_seconds(seconds).earliest > LIFETIME + TICKET);
+        // 6: further ahead it is stored as ten years ahead.
+        let bounded = |expires: Micros, now: Micros| expires.min(now.saturating_add(LIFETIME));
         let age = |now: Micros| ticket_at.map_or(0, |at| now.saturating_sub(at));
         Self {
             fetched,
-            expiry: expires,
+            expiry: Between {
+                earliest: bounded(expires.earliest, now.earliest),
+                latest: bounded(expires.latest, now.latest),
+            },
             garbage: ticket == Some(Ticket::Garbage),
             surely_old: age(now.earliest) >= TICKET,
             maybe_old: age(now.latest) >= TICKET,
             surely_ahead: age(now.latest) < 0,
             maybe_ahead: age(now.earliest) < 0,
-            surely_too_far: outside || ahead.earliest > LIFETIME,
-            maybe_too_far: outside || hopeless || ahead.latest > LIFETIME,
+            surely_far_ahead: age(now.latest) < -LEFTOVER,
+            maybe_far_ahead: age(now.earliest) < -LEFTOVER,
+            outside: matches!(expiry, Expiry::At(at) if !(0..=LATEST_SECOND).contains(&at)),
         }
     }
 }
