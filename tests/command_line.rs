@@ -1,11 +1,12 @@
 //! The command as scripts and people use it: what it prints where, and how it exits.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use cimd_cache::{COMPONENT, statements};
+use serde_json::json;
 
 use crate::support::{Database, command, documents, json_of, one, program};
 
@@ -64,8 +65,7 @@ async fn scripts_get_json_and_pass_tickets() {
     assert_eq!(hit.as_object().unwrap().len(), 5);
 
     let (status, _, err) = run(&database, &[&put[..], &["--ticket", older]].concat(), "{\"a\":1}").await;
-    assert_eq!(status, 0);
-    assert!(err.starts_with("superseded"), "{err}");
+    assert_eq!((status, err.starts_with("superseded")), (5, true), "{err}");
     let newer = hit["ticket"].as_str().unwrap();
     let (_, _, err) = run(&database, &[&put[..], &["--ticket", newer]].concat(), "{\"a\":3}").await;
     assert_eq!(err, "stored\n");
@@ -77,7 +77,7 @@ async fn delete_check_and_sweep_say_what_they_did() {
     assert_eq!(run(&database, &["put", ID, "-", "--expires-in", "60"], "{}").await.0, 0);
     assert_eq!(run(&database, &["delete", ID], "").await, (0, String::new(), "deleted\n".to_owned()));
     let (status, _, err) = run(&database, &["delete", ID], "").await;
-    assert_eq!((status, err.starts_with("there was no document")), (0, true), "{err}");
+    assert_eq!((status, err.starts_with("no document was stored")), (0, true), "{err}");
     let (status, _, err) = run(&database, &["delete", "--all"], "").await;
     assert_eq!((status, err.starts_with("purged")), (0, true), "{err}");
 
@@ -93,9 +93,133 @@ async fn delete_check_and_sweep_say_what_they_did() {
                 from generate_series(1, 2500) n";
     database.admin().await.execute(rows, &[]).await.unwrap();
     let (status, _, err) = run(&database, &["sweep", "--limit", "1200"], "").await;
-    assert_eq!((status, err.as_str()), (0, "removed 1200 rows; more may remain\n"));
+    assert_eq!((status, err.as_str()), (0, "removed 1200 rows; more are left\n"));
     let (status, _, err) = run(&database, &["sweep"], "").await;
-    assert_eq!((status, err.as_str()), (0, "removed 1300 rows; no more were found\n"));
+    assert_eq!((status, err.as_str()), (0, "removed 1300 rows; none is left\n"));
+}
+
+/// One object on stdout, and nothing beside it, whatever came of a command.
+#[tokio::test]
+async fn every_command_that_answers_something_has_an_answer_in_json() {
+    let database = Database::new().await;
+    let json = async |arguments: &[&str], stdin: &str| {
+        let all = [arguments, &["--format", "json"]].concat();
+        let (status, out, err) = run(&database, &all, stdin).await;
+        assert_eq!((out.lines().count(), err.as_str()), (1, ""), "{arguments:?}: {out}");
+        (status, json_of(&out))
+    };
+    let put = ["put", ID, "-", "--expires-in", "60"];
+    let (_, missed) = json(&["get", ID], "").await;
+    let ticket = missed["ticket"].as_str().unwrap();
+    assert_eq!(json(&put, "{}").await, (0, json!({ "outcome": "stored" })));
+    let late = json(&[&put[..], &["--ticket", ticket]].concat(), "{}").await;
+    assert_eq!(late, (5, json!({ "outcome": "superseded" })));
+    for had_document in [true, false] {
+        let deleted = json!({ "outcome": "deleted", "had_document": had_document });
+        assert_eq!(json(&["delete", ID], "").await, (0, deleted));
+    }
+    assert_eq!(json(&["delete", "--all"], "").await, (0, json!({ "outcome": "purged" })));
+    let swept = json!({ "outcome": "swept", "removed": 0, "more": false });
+    assert_eq!(json(&["sweep"], "").await, (0, swept));
+    let (status, ready) = json(&["check"], "").await;
+    assert_eq!((status, &ready["outcome"], &ready["role"]), (0, &json!("ready"), &json!("cimd_cache_app")));
+
+    // Failures too, each with the status that it exits with.
+    for (arguments, stdin, status) in [
+        (&["get", ""][..], "", 4),
+        (&put, "[]", 4),
+        (&["put", ID, "/nonexistent", "--expires-in", "1"], "", 2),
+    ] {
+        let (exit, error) = json(arguments, stdin).await;
+        assert_eq!((exit, &error["status"]), (status, &json!(status)), "{arguments:?}: {error}");
+        assert_eq!(error["outcome"], "error");
+        assert!(error["error"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+    }
+    let owner = database.url("cimd_cache_owner");
+    let migrate = ["migrate", "--format", "json", "--database-url", &owner];
+    let (status, out, _) = parts(command(&migrate, "").await);
+    let nothing = json!({ "outcome": "migrated", "applied": [], "repaired": [], "schema_version": 2 });
+    assert_eq!((status, json_of(&out)), (0, nothing));
+    let (status, out, err) = parts(command(&["check", "--format", "json"], "").await);
+    assert_eq!((status, json_of(&out)["status"].clone(), err.as_str()), (3, json!(3), ""));
+}
+
+/// What is done is done: a script must not take a full disk for a client to reject.
+#[tokio::test]
+async fn a_result_that_cannot_be_written_has_a_status_of_its_own() {
+    let database = Database::new().await;
+    assert_eq!(run(&database, &["put", ID, "-", "--expires-in", "60"], "{}").await.0, 0);
+    let url = database.app_url();
+    let owner = database.url("cimd_cache_owner");
+    let commands: [&[&str]; 11] = [
+        &["get", ID],
+        &["get", ID, "--format", "json"],
+        &["put", ID, "-", "--expires-in", "60", "--format", "json"],
+        &["delete", ID, "--format", "json"],
+        &["sweep", "--format", "json"],
+        &["check"],
+        &["check", "--format", "json"],
+        &["migrate", "--roles"],
+        &["migrate", "--format", "json"],
+        &["component"],
+        &["component", "--statements"],
+    ];
+    for arguments in commands {
+        let url = if arguments[0] == "migrate" { &owner } else { &url };
+        let full = "printf {} | \"$@\" >/dev/full; echo $?";
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", full, "-", env!("CARGO_BIN_EXE_cimd-cache")])
+            .args(arguments)
+            .env("DATABASE_URL", url);
+        let output = tokio::task::spawn_blocking(move || shell.output().unwrap());
+        let (_, status, err) = parts(output.await.unwrap());
+        assert_eq!((status.trim(), err.lines().count()), ("6", 1), "{arguments:?}: {err}");
+        assert!(err.starts_with("error: cannot write to the standard output: "), "{err}");
+        // A reader that has gone before anything is written.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut program = program();
+        program.args(arguments).env("DATABASE_URL", url).stdout(writer);
+        let output = tokio::task::spawn_blocking(move || {
+            let mut child = program.spawn().unwrap();
+            let _ = child.stdin.take().unwrap().write_all(b"{}");
+            child.wait_with_output().unwrap()
+        });
+        let (status, _, err) = parts(output.await.unwrap());
+        assert_eq!((status, err.as_str()), (6, ""), "{arguments:?}");
+    }
+}
+
+/// A secret may come with a line break, and an empty one is none.
+#[tokio::test]
+async fn white_space_around_the_database_url_means_nothing() {
+    let database = Database::new().await;
+    for url in [format!("{}\n", database.app_url()), format!(" \t{}\r\n", database.app_url())] {
+        let (status, out, err) = parts(command(&["check", "--database-url", &url], "").await);
+        assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    }
+    for url in ["", " ", "\n"] {
+        for command_name in ["check", "migrate", "sweep"] {
+            let (status, _, err) = parts(command(&[command_name, "--database-url", url], "").await);
+            assert_eq!((status, err.contains("no database is configured")), (3, true), "{err}");
+        }
+    }
+}
+
+/// One deadline over the call and over finding out why it failed.
+#[tokio::test]
+async fn a_command_is_over_by_its_deadline() {
+    let database = Database::new().await;
+    database.log_statements().await;
+    let mut admin = database.admin().await;
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("lock table cimd_cache.purge, cimd_cache.client_id_metadata").await.unwrap();
+    let (status, _, err) = run(&database, &["get", ID], "").await;
+    assert_eq!((status, err.contains("did not answer in time")), (3, true), "{err}");
+    // Nothing else was asked after that.
+    assert_eq!(database.logged().iter().filter(|sql| sql.contains("pg_catalog.pg_class")).count(), 0);
+    lock.rollback().await.unwrap();
 }
 
 #[tokio::test]
@@ -119,29 +243,29 @@ async fn migrate_takes_an_empty_database_to_a_working_one() {
 }
 
 #[tokio::test]
-async fn wrong_use_and_refused_input_exit_with_2_and_change_nothing() {
+async fn wrong_use_exits_with_2_and_refused_input_with_4_and_both_change_nothing() {
     let database = Database::new().await;
     let long = "x".repeat(2_049);
-    for (arguments, stdin) in [
-        (&["get"][..], ""),
-        (&["get", ""], ""),
-        (&["get", &long], ""),
-        (&["put", ID, "-"], "{}"),
-        (&["put", ID, "-", "--expires-in", "60", "--expires-at", "2030-01-31T12:00:00Z"], "{}"),
-        (&["put", ID, "-", "--expires-in", "-1"], "{}"),
-        (&["put", ID, "-", "--expires-at", "tomorrow"], "{}"),
-        (&["put", ID, "-", "--expires-at", "1969-12-31T23:59:59Z"], "{}"),
-        (&["put", ID, "/nonexistent", "--expires-in", "60"], "{}"),
-        (&["put", ID, "-", "--expires-in", "60"], "[]"),
-        (&["put", ID, "-", "--expires-in", "60"], ""),
-        (&["put", ID, "-", "--expires-in", "60", "--ticket", "nonsense"], "{}"),
-        (&["delete"], ""),
-        (&["delete", ID, "--all"], ""),
-        (&["sweep", "--limit", "0"], ""),
-        (&["no-such-command"], ""),
+    for (arguments, stdin, status) in [
+        (&["get"][..], "", 2),
+        (&["get", ""], "", 4),
+        (&["get", &long], "", 4),
+        (&["put", ID, "-"], "{}", 2),
+        (&["put", ID, "-", "--expires-in", "60", "--expires-at", "2030-01-31T12:00:00Z"], "{}", 2),
+        (&["put", ID, "-", "--expires-in", "-1"], "{}", 2),
+        (&["put", ID, "-", "--expires-at", "tomorrow"], "{}", 2),
+        (&["put", ID, "-", "--expires-at", "1969-12-31T23:59:59Z"], "{}", 4),
+        (&["put", ID, "/nonexistent", "--expires-in", "60"], "{}", 2),
+        (&["put", ID, "-", "--expires-in", "60"], "[]", 4),
+        (&["put", ID, "-", "--expires-in", "60"], "", 4),
+        (&["put", ID, "-", "--expires-in", "60", "--ticket", "nonsense"], "{}", 4),
+        (&["delete"], "", 2),
+        (&["delete", ID, "--all"], "", 2),
+        (&["sweep", "--limit", "0"], "", 2),
+        (&["no-such-command"], "", 2),
     ] {
-        let (status, out, err) = run(&database, arguments, stdin).await;
-        assert_eq!((status, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        let (exit, out, err) = run(&database, arguments, stdin).await;
+        assert_eq!((exit, out.as_str()), (status, ""), "{arguments:?}: {err}");
         assert!(err.starts_with("error: "), "{arguments:?}: {err}");
     }
     let admin = database.admin().await;
@@ -175,7 +299,7 @@ async fn without_a_usable_database_it_exits_with_3_and_one_sentence() {
     let (status, _, err) = parts(command(&bad_url, "").await);
     assert_eq!((status, err.contains("sslmode"), err.contains("hunter2")), (2, true, false), "{err}");
     // Input is refused also when nothing is configured.
-    assert_eq!(parts(command(&["put", ID, "-", "--expires-in", "60"], "[]").await).0, 2);
+    assert_eq!(parts(command(&["put", ID, "-", "--expires-in", "60"], "[]").await).0, 4);
 }
 
 #[tokio::test]

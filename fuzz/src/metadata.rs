@@ -41,11 +41,16 @@ fn judge(text: &str, allowed: &Result<Document, Fault>) {
 }
 
 /// A refusal is one of these sentences but for the digits in it, so it can repeat nothing of the document.
-const SENTENCES: [&str; 6] = [
+const SENTENCES: [&str; 12] = [
     "the metadata is larger than # bytes, counted with its numbers in plain decimal",
     "the metadata nests deeper than # levels",
-    "the metadata is not valid JSON, or has a number beyond the range of a double or half a surrogate pair, at line # \
-     column #",
+    "the metadata begins with a byte order mark, which is not JSON",
+    "the metadata is empty",
+    "the metadata is not valid JSON at line # column #",
+    "the metadata is not whole: it ends at line # column #",
+    "the metadata has a number beyond the range of a double at line # column #",
+    "the metadata has half a surrogate pair in a string at line # column #",
+    "the metadata has a comment, which is not JSON, at line # column #",
     "the metadata is not a JSON object",
     "the metadata has a member name twice in one object at line # column #",
     "the metadata has a NUL in a string at line # column #",

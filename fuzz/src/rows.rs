@@ -51,7 +51,11 @@ pub fn run(text: &str) {
         let answer = Cache(script).sweep(arguments.limit);
         assert_eq!(answer, expected_sweep(&answers, arguments.limit));
     });
-    assert!(["sweep-expired", "sweep-purged"].starts_with(&names(&sweep)), "{sweep:?}");
+    // The last only where fewer were removed than may be, and none at all where none may.
+    let last = names(&sweep).iter().position(|name| *name == "sweepable").unwrap_or(sweep.len());
+    assert!(last + 1 >= sweep.len(), "{sweep:?}");
+    let sweep = &sweep[..last];
+    assert!(["sweep-expired", "sweep-purged"].starts_with(&names(sweep)), "{sweep:?}");
     let limit = i64::from(arguments.limit.min(1_000));
     let removed = answers.first().and_then(|answer| answer.as_ref().ok()).map_or(0, Vec::len);
     // Each time no more than is left of the limit.
@@ -88,7 +92,7 @@ impl Sql for &mut Script<'_> {
             assert!(fits, "{}: {value:?}", statement.name);
         }
         self.asked.push((statement.name, parameters));
-        assert!(self.asked.len() <= 2, "{:?}", self.asked);
+        assert!(self.asked.len() <= 3, "{:?}", self.asked);
         self.answers.next().cloned().unwrap_or(Ok(Vec::new()))
     }
 }

@@ -27,21 +27,23 @@ pub fn check(text: &str) -> Result<(), Error> {
     if text.len() > METADATA_BYTES {
         return Err(too_large());
     }
+    if text.starts_with('\u{feff}') {
+        return Err(refused("the metadata begins with a byte order mark, which is not JSON".to_owned()));
+    }
+    if text.trim_start_matches(JSON_SPACE).is_empty() {
+        return Err(refused("the metadata is empty".to_owned()));
+    }
     let Measure { nesting, bytes } = Measure::of(text);
     if nesting > METADATA_NESTING {
         return Err(refused(format!("the metadata nests deeper than {METADATA_NESTING} levels")));
     }
     if let Err(error) = serde_json::from_str::<Storable>(text) {
-        // Errors of this category are those that `Storable` raises, in our words. The parser's own tell less.
+        // Errors of this category are those that `Storable` raises, in our words.
         return Err(refused(if error.classify() == Category::Data {
             error.to_string()
         } else {
-            format!(
-                "the metadata is not valid JSON, or has a number beyond the range of a double or half a \
-                 surrogate pair, at line {} column {}",
-                error.line(),
-                error.column()
-            )
+            let (line, column) = (error.line(), error.column());
+            format!("the metadata {} at line {line} column {column}", what_is_wrong(text, &error))
         }));
     }
     if !text.trim_start_matches(JSON_SPACE).starts_with('{') {
@@ -51,6 +53,25 @@ pub fn check(text: &str) -> Result<(), Error> {
         return Err(too_large());
     }
     Ok(())
+}
+
+/// One cause, told from the others by what the parser says. Where it comes to say that otherwise, it is just not JSON.
+fn what_is_wrong(text: &str, error: &serde_json::Error) -> &'static str {
+    let said = error.to_string();
+    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let at = line.get(error.column().saturating_sub(1)..).unwrap_or_default();
+    if said.starts_with("number out of range") {
+        "has a number beyond the range of a double"
+    } else if ["lone leading surrogate", "unexpected end of hex escape"].iter().any(|it| said.starts_with(it))
+    {
+        "has half a surrogate pair in a string"
+    } else if at.starts_with("//") || at.starts_with("/*") {
+        "has a comment, which is not JSON,"
+    } else if error.classify() == Category::Eof {
+        "is not whole: it ends"
+    } else {
+        "is not valid JSON"
+    }
 }
 
 /// White space in JSON (RFC 8259 section 2), which is less than what Rust calls so.

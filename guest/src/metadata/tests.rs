@@ -19,12 +19,22 @@ fn nested(levels: usize) -> String {
 #[test]
 fn each_rule_has_a_refusal_of_its_own() {
     for (text, rule) in [
-        ("", "not valid JSON"),
-        ("{", "not valid JSON"),
+        ("", "is empty"),
+        (" \n\t", "is empty"),
+        ("{", "not whole: it ends at line 1 column 1"),
+        ("{\"a\":\"", "not whole"),
+        ("{\"a\":tru", "not whole"),
         ("{} x", "not valid JSON"),
         ("{'a':1}", "not valid JSON"),
         ("{\"a\":\"\u{1}\"}", "not valid JSON"),
-        ("\u{feff}{}", "not valid JSON"),
+        ("\u{feff}{}", "byte order mark"),
+        ("\u{feff}", "byte order mark"),
+        ("{} \u{feff}", "not valid JSON"),
+        ("// who we are\n{}", "has a comment"),
+        ("{\"a\":1 /* one */}", "has a comment"),
+        ("{\"a\":1,\n  // two\n\"b\":2}", "has a comment, which is not JSON, at line 2"),
+        ("{} // done", "has a comment"),
+        ("{\"a\":/}", "not valid JSON"),
         ("{\"a\":01}", "not valid JSON"),
         ("{\"a\":NaN}", "not valid JSON"),
         ("[]", "not a JSON object"),
@@ -49,6 +59,7 @@ fn each_rule_has_a_refusal_of_its_own() {
     ] {
         let refusal = refusal(text).unwrap_or_else(|| panic!("accepted: {text}"));
         assert!(refusal.contains(rule), "{text}: {refusal}");
+        assert!(!refusal.contains(" or "), "one cause: {refusal}");
     }
 }
 

@@ -9,15 +9,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::bench::Workload;
+use super::outcome::STATUSES;
 
 /// A shared cache for OAuth Client ID Metadata Documents, in Postgres.
-///
-/// Exit status: 0 done (get: a hit), 1 a miss, 2 a wrong use or refused input, 3 the database is not configured, not
-/// reachable, too slow, or refused.
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Begin with `cimd-cache demo`: it needs nothing but Postgres' binaries on this machine."
+    after_help = "Begin with `cimd-cache demo`: it needs nothing but Postgres' binaries on this machine.",
+    after_long_help = STATUSES
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -27,8 +26,21 @@ pub(super) struct Arguments {
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
 
+    /// How results are printed: for people, or as one JSON object on the standard output
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// A get prints the document; what else there is to say goes to the standard error
+    #[value(alias = "metadata")]
+    Text,
+    /// One JSON object with the outcome, whatever that is
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -42,6 +54,13 @@ pub(super) struct Database {
     /// The schema with the cache's tables. Several caches in one database have one each
     #[arg(long, global = true, value_name = "NAME", default_value = "cimd_cache")]
     pub(super) schema: Schema,
+}
+
+impl Database {
+    /// The URL, if there is one: a secret may come with a line break, and an empty one is none.
+    pub(super) fn url(&self) -> Option<&str> {
+        self.database_url.as_deref().map(str::trim).filter(|url| !url.is_empty())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,17 +92,6 @@ pub(super) enum Command {
 pub(super) struct Get {
     /// The client's URL, byte for byte
     pub(super) client_id: String,
-    /// What to print: the document alone, or an object with the outcome, expiry and ticket
-    #[arg(long, value_enum, default_value_t = Format::Metadata)]
-    pub(super) format: Format,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Format {
-    /// The document, on a hit
-    Metadata,
-    /// One JSON object, on a hit and on a miss
-    Json,
 }
 
 #[derive(Debug, Args)]
@@ -139,11 +147,11 @@ pub(super) struct Delete {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example, from cron on any node:\n  cimd-cache sweep --limit 100000")]
+#[command(after_help = "Example, from cron on any node:\n  cimd-cache sweep")]
 pub(super) struct Sweep {
-    /// The most rows to remove, in batches of at most 1,000
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) limit: u32,
+    /// The most rows to remove. Without it, all that can be
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) limit: Option<u64>,
 }
 
 #[derive(Debug, Args)]

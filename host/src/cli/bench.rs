@@ -27,38 +27,35 @@ pub(super) use self::load::Workload;
 use self::population::Population;
 use self::report::{Section, Series};
 use super::args::{Bench, Database, Rival};
-use super::{DATABASE, Failed, Outcome, interrupted, print};
+use super::{Failed, Outcome, interrupted, print};
 
 /// How many connections the pool of native code has.
 const POOL: usize = 16;
 
 pub(super) async fn run(database: &Database, arguments: Bench) -> Result<Outcome, Failed> {
     if database.schema != Schema::default() {
-        return Err(Failed::wrong_use("the benchmark makes a schema of its own: leave out --schema"));
+        return Err(Failed::usage("the benchmark makes a schema of its own: leave out --schema"));
     }
-    let failed = |error: anyhow::Error| Failed { status: DATABASE, text: format!("{error:#}") };
     let file = arguments.json.clone();
-    let arena = Arena::open(database).await.map_err(failed)?;
+    let arena = Arena::open(database).await?;
     let outcome = tokio::select! {
         measured = measure(&arena, &arguments) => measured.map(Some),
         () = interrupted() => Ok(None),
     };
     // Also after a failure; which of the two is said first matters less than that it is cleaned up.
     let cleared = arena.clear().await;
-    let results = outcome.map_err(failed)?;
-    cleared.map_err(failed)?;
+    let results = outcome?;
+    cleared?;
     let Some(results) = results else { return Ok(Outcome::Interrupted) };
     if let Some(file) = file {
         let written = std::fs::write(&file, format!("{results:#}\n"));
-        written.map_err(|error| {
-            Failed::wrong_use(format!("cannot write {}: {}", file.display(), error.kind()))
-        })?;
+        written.map_err(|error| Failed::output(&file, &error))?;
     }
     Ok(Outcome::Done)
 }
 
 async fn measure(arena: &Arena, arguments: &Bench) -> Result<Value> {
-    let say = |text: String| print(text).map_err(|failed| anyhow::anyhow!(failed.text));
+    let say = |text: String| print(text).map_err(anyhow::Error::from);
     let machine = format!(
         "{} cores, {}, {} rows",
         std::thread::available_parallelism().map_or(0, usize::from),

@@ -1,8 +1,9 @@
-//! The commands but `demo`: each is a call of the library, and words for its outcome.
+//! The commands but `demo` and `bench`: each is a call of the library, and words for its outcome.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use cimd_cache::migrations::Migrated;
 use cimd_cache::statements::{self, Purpose, Type};
@@ -20,12 +21,14 @@ const READ_BYTES: u64 = 1 << 20;
 /// How many rows the library removes at once.
 const BATCH: u32 = 1_000;
 
-pub(super) async fn get(database: &Database, arguments: Get) -> Result<Outcome, Failed> {
-    let cache = open(database).await?;
-    let lookup = cache.get(&arguments.client_id).await?;
-    match (arguments.format, &lookup) {
-        (Format::Metadata, Lookup::Hit(entry)) => print(format!("{}\n", entry.metadata))?,
-        (Format::Metadata, Lookup::Miss(_)) => say("miss: there is no fresh document of this client"),
+/// How long a command's call may take, and finding out why it failed with it.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+pub(super) async fn get(database: &Database, format: Format, arguments: Get) -> Result<Outcome, Failed> {
+    let lookup = ask(database, async |cache| cache.get(&arguments.client_id).await).await?;
+    match (format, &lookup) {
+        (Format::Text, Lookup::Hit(entry)) => print(format!("{}\n", entry.metadata))?,
+        (Format::Text, Lookup::Miss(_)) => say("miss: there is no fresh document of this client"),
         (Format::Json, lookup) => print(format!("{}\n", to_json(lookup)?))?,
     }
     Ok(match lookup {
@@ -49,15 +52,32 @@ fn to_json(lookup: &Lookup) -> Result<String, Failed> {
     ))
 }
 
-pub(super) async fn put(database: &Database, arguments: Put) -> Result<Outcome, Failed> {
-    let metadata = read(&arguments.file)?;
-    let cache = open(database).await?;
-    let expiry = arguments.expiry.expiry();
-    match cache.put(&arguments.client_id, &metadata, expiry, arguments.ticket.as_ref()).await? {
-        Stored::Stored => say("stored"),
-        Stored::Superseded => say("superseded: something newer is known, and nothing was changed"),
+/// Says what was done, to people or to programs.
+fn answer(format: Format, text: &str, json: &Value) -> Result<(), Failed> {
+    match format {
+        Format::Text => {
+            say(text);
+            Ok(())
+        }
+        Format::Json => print(format!("{json}\n")),
     }
-    Ok(Outcome::Done)
+}
+
+pub(super) async fn put(database: &Database, format: Format, arguments: Put) -> Result<Outcome, Failed> {
+    let metadata = read(&arguments.file)?;
+    let (expiry, ticket) = (arguments.expiry.expiry(), arguments.ticket.as_ref());
+    let put = async |cache: &Cache| cache.put(&arguments.client_id, &metadata, expiry, ticket).await;
+    match ask(database, put).await? {
+        Stored::Stored => {
+            answer(format, "stored", &json!({ "outcome": "stored" }))?;
+            Ok(Outcome::Done)
+        }
+        Stored::Superseded => {
+            let text = "superseded: something newer is known, and nothing was changed";
+            answer(format, text, &json!({ "outcome": "superseded" }))?;
+            Ok(Outcome::Superseded)
+        }
+    }
 }
 
 fn read(file: &Path) -> Result<String, Failed> {
@@ -70,35 +90,61 @@ fn read(file: &Path) -> Result<String, Failed> {
     } else {
         File::open(file).and_then(|mut file| read(&mut file))
     };
-    let bytes = bytes
-        .map_err(|error| Failed::wrong_use(format!("cannot read {}: {}", file.display(), error.kind())))?;
+    let bytes =
+        bytes.map_err(|error| Failed::usage(format!("cannot read {}: {}", file.display(), error.kind())))?;
     if bytes.len() as u64 == READ_BYTES {
-        return Err(Failed::wrong_use("the document is over a megabyte, and 16 KiB is what can be stored"));
+        return Err(Failed::refused("the document is over a megabyte, and 16 KiB is what can be stored"));
     }
-    String::from_utf8(bytes).map_err(|_| Failed::wrong_use("the document is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| Failed::refused("the document is not UTF-8"))
 }
 
-pub(super) async fn delete(database: &Database, arguments: Delete) -> Result<Outcome, Failed> {
-    let cache = open(database).await?;
+pub(super) async fn delete(
+    database: &Database,
+    format: Format,
+    arguments: Delete,
+) -> Result<Outcome, Failed> {
     match arguments.client_id {
         None => {
-            cache.delete_all().await?;
-            say("purged: all documents are removed");
+            ask(database, async |cache| cache.delete_all().await).await?;
+            answer(format, "purged: all documents are removed", &json!({ "outcome": "purged" }))?;
         }
-        Some(client_id) => say(match cache.delete(&client_id).await? {
-            true => "deleted",
-            false => "there was no document; a fetch under way is held off all the same",
-        }),
+        Some(client_id) => {
+            let had_document = ask(database, async |cache| cache.delete(&client_id).await).await?;
+            let text = match had_document {
+                true => "deleted",
+                false => "no document was stored; a fetch in flight will still be superseded",
+            };
+            answer(format, text, &json!({ "outcome": "deleted", "had_document": had_document }))?;
+        }
     }
     Ok(Outcome::Done)
 }
 
-pub(super) async fn check(database: &Database) -> Result<Outcome, Failed> {
+pub(super) async fn check(database: &Database, format: Format) -> Result<Outcome, Failed> {
     let ready = build(database)?.check().await?;
-    print(format!(
-        "ready: Postgres {}, schema version {}, role {}\n",
-        ready.server_version, ready.schema_version, ready.role
-    ))?;
+    match format {
+        Format::Text => print(format!(
+            "ready: Postgres {}, schema version {}, role {}{}\n",
+            ready.server_version,
+            ready.schema_version,
+            ready.role,
+            match ready.clock_tolerance {
+                Duration::ZERO => String::new(),
+                tolerance => format!(", clock tolerance {tolerance:?}"),
+            }
+        ))?,
+        Format::Json => print(format!(
+            "{}\n",
+            json!({
+                "outcome": "ready",
+                "server_version": ready.server_version,
+                "schema_version": ready.schema_version,
+                "role": ready.role,
+                "privileged": ready.privileged,
+                "clock_tolerance_ms": u64::try_from(ready.clock_tolerance.as_millis()).unwrap_or(u64::MAX),
+            })
+        ))?,
+    }
     if ready.privileged {
         say(
             "warning: this role may do more than the cache needs: auth servers should connect as cimd_cache_app",
@@ -107,28 +153,33 @@ pub(super) async fn check(database: &Database) -> Result<Outcome, Failed> {
     Ok(Outcome::Done)
 }
 
-pub(super) async fn sweep(database: &Database, arguments: Sweep) -> Result<Outcome, Failed> {
-    let cache = open(database).await?;
-    let mut removed = 0;
-    let mut more = true;
-    while more && removed < arguments.limit {
-        let swept = cache.sweep(BATCH.min(arguments.limit - removed)).await?;
-        removed += swept.removed;
+pub(super) async fn sweep(database: &Database, format: Format, arguments: Sweep) -> Result<Outcome, Failed> {
+    let limit = arguments.limit.unwrap_or(u64::MAX);
+    let cache = build(database)?;
+    let (mut removed, mut more) = (0, true);
+    while more && removed < limit {
+        let batch = u32::try_from(limit - removed).map_or(BATCH, |rest| rest.min(BATCH));
+        let swept = diagnosed(&cache, Instant::now(), cache.sweep(batch).await).await?;
+        removed += u64::from(swept.removed);
         more = swept.more;
     }
-    let rest = if more { "more may remain" } else { "no more were found" };
-    say(&format!("removed {removed} rows; {rest}"));
+    let rest = if more { "more are left" } else { "none is left" };
+    let json = json!({ "outcome": "swept", "removed": removed, "more": more });
+    answer(format, &format!("removed {removed} rows; {rest}"), &json)?;
     Ok(Outcome::Done)
 }
 
-pub(super) async fn migrate(database: &Database, arguments: Migrate) -> Result<Outcome, Failed> {
+pub(super) async fn migrate(
+    database: &Database,
+    format: Format,
+    arguments: Migrate,
+) -> Result<Outcome, Failed> {
     if arguments.roles {
-        // Without this psql would go on after an error, and exit with 0.
-        print("\\set ON_ERROR_STOP on\n")?;
-        print(migrations::ROLES)?;
+        // Without the first line psql would go on after an error, and exit with 0.
+        print(format!("\\set ON_ERROR_STOP on\n{}", migrations::ROLES))?;
         return Ok(Outcome::Done);
     }
-    let url = database.database_url.as_deref().ok_or(CheckError::NotConfigured)?;
+    let url = database.url().ok_or(CheckError::NotConfigured)?;
     let mut settings = migrations::Settings::from(&database.schema);
     settings.app_role = arguments.app_role;
     settings.clock_tolerance = arguments.clock_tolerance;
@@ -136,10 +187,12 @@ pub(super) async fn migrate(database: &Database, arguments: Migrate) -> Result<O
     settings.wait = arguments.wait;
     let Migrated { applied, repaired, version } = migrations::migrate(url, settings).await?;
     let done =
-        [("applied", applied), ("repaired", repaired)].into_iter().filter(|(_, what)| !what.is_empty());
+        [("applied", &applied), ("repaired", &repaired)].into_iter().filter(|(_, what)| !what.is_empty());
     let done: Vec<_> = done.map(|(did, what)| format!("{did} {}", what.join(", "))).collect();
     let done = if done.is_empty() { "nothing to do".to_owned() } else { done.join("; ") };
-    say(&format!("{done}; the schema is at version {version}"));
+    let json =
+        json!({ "outcome": "migrated", "applied": applied, "repaired": repaired, "schema_version": version });
+    answer(format, &format!("{done}; the schema is at version {version}"), &json)?;
     Ok(Outcome::Done)
 }
 
@@ -148,12 +201,10 @@ pub(super) fn component(arguments: Component) -> Result<Outcome, Failed> {
         print(format!("{:#}\n", statement_list()))?;
     } else if let Some(file) = arguments.output {
         let written = std::fs::write(&file, COMPONENT);
-        written.map_err(|error| {
-            Failed::wrong_use(format!("cannot write {}: {}", file.display(), error.kind()))
-        })?;
+        written.map_err(|error| Failed::output(&file, &error))?;
         say(&format!("wrote {} ({} bytes)", file.display(), COMPONENT.len()));
     } else if io::stdout().is_terminal() {
-        return Err(Failed::wrong_use("a component is not for a terminal: give --output FILE"));
+        return Err(Failed::usage("this would write a binary to a terminal: give --output FILE"));
     } else {
         print(COMPONENT)?;
     }
@@ -187,8 +238,8 @@ fn statement_list() -> Value {
 
 fn build(database: &Database) -> Result<Cache, Failed> {
     // One call at a time needs no more.
-    let mut builder = Cache::builder().schema(database.schema.clone()).max_in_flight(1);
-    if let Some(url) = &database.database_url {
+    let mut builder = Cache::builder().schema(database.schema.clone()).max_in_flight(1).deadline(DEADLINE);
+    if let Some(url) = database.url() {
         builder = builder.database_url(url);
     }
     if let Some(folder) = cache_folder() {
@@ -204,12 +255,27 @@ fn cache_folder() -> Option<PathBuf> {
     Some(folder.join("cimd-cache"))
 }
 
-/// A cache whose schema is not too old. All else that may be wrong is left to the call itself, which also refuses
-/// wrong input when the database is down.
-async fn open(database: &Database) -> Result<Cache, Failed> {
-    let cache = build(database)?;
-    match cache.check().await {
-        Err(error @ (CheckError::SchemaMissing { .. } | CheckError::SchemaOlder { .. })) => Err(error.into()),
-        _ => Ok(cache),
+/// Makes a call. It refuses wrong input also when the database is down.
+async fn ask<T>(
+    database: &Database,
+    call: impl AsyncFnOnce(&Cache) -> Result<T, Error>,
+) -> Result<T, Failed> {
+    let (cache, began) = (build(database)?, Instant::now());
+    let result = call(&cache).await;
+    diagnosed(&cache, began, result).await
+}
+
+/// The outcome of a call that began then. If it failed for the database's sake, a check may tell more than the call could,
+/// within what is left of the same deadline.
+async fn diagnosed<T>(cache: &Cache, began: Instant, result: Result<T, Error>) -> Result<T, Failed> {
+    let error = match result {
+        Err(error @ (Error::Unavailable | Error::Storage)) => error,
+        result => return Ok(result?),
+    };
+    let left = DEADLINE.saturating_sub(began.elapsed());
+    match cache.with_deadline(left).check().await {
+        // What it could not find out in the rest of the time is no cause.
+        Ok(_) | Err(CheckError::TimedOut) => Err(error.into()),
+        Err(found) => Err(found.into()),
     }
 }

@@ -10,16 +10,15 @@ use serde_json::Value;
 use tokio_postgres::NoTls;
 
 use super::documents::DOCUMENTS;
-use super::{DATABASE, Failed, Outcome, print};
+use super::{Failed, Outcome, print};
 
 const HOUR: Expiry = Expiry::After(Duration::from_secs(3_600));
 
 pub(super) async fn run() -> Result<Outcome, Failed> {
-    let failed = |error: anyhow::Error| Failed { status: DATABASE, text: format!("{error:#}") };
     print("A cache for OAuth client metadata, shared by two nodes.\n\n")?;
     let started = Instant::now();
     let postgres = tokio::task::spawn_blocking(PrivatePostgres::start).await;
-    let postgres = postgres.map_err(anyhow::Error::from).and_then(|started| started).map_err(failed)?;
+    let postgres = postgres.map_err(anyhow::Error::from).and_then(|started| started)?;
     report("a private Postgres runs, for this demo only", started)?;
     let shown = Demo::set_up(&postgres).await;
     let shown = match shown {
@@ -28,7 +27,7 @@ pub(super) async fn run() -> Result<Outcome, Failed> {
     };
     let since = Instant::now();
     postgres.stop();
-    shown.map_err(failed)?;
+    shown?;
     print("\n")?;
     report("the private Postgres is stopped, and its files are removed", since)?;
     print("\nEach line was checked before it was printed.\n")?;
@@ -40,11 +39,11 @@ fn report(text: impl Display, since: Instant) -> Result<(), Failed> {
 }
 
 fn line(text: impl Display, since: Instant) -> Result<()> {
-    report(text, since).map_err(|failed| anyhow::anyhow!(failed.text))
+    report(text, since).map_err(anyhow::Error::from)
 }
 
 fn heading(text: &str) -> Result<()> {
-    print(format!("\n{text}\n")).map_err(|failed| anyhow::anyhow!(failed.text))
+    print(format!("\n{text}\n")).map_err(anyhow::Error::from)
 }
 
 struct Demo {

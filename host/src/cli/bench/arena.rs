@@ -21,11 +21,11 @@ pub(super) struct Arena {
 
 impl Arena {
     pub(super) async fn open(database: &Database) -> Result<Self> {
-        let Some(url) = &database.database_url else { return Self::private().await };
+        let Some(url) = database.url() else { return Self::private().await };
         let parsed: DatabaseUrl = url.parse()?;
         let admin = parsed.connect(Arc::default()).await.context("the database cannot be reached")?;
         let schema: Schema = format!("cimd_cache_bench_{:08x}", fastrand::u32(..)).parse()?;
-        let arena = Self { url: url.clone(), parsed, schema, admin, private: None };
+        let arena = Self { url: url.to_owned(), parsed, schema, admin, private: None };
         arena.set_up().await
     }
 
