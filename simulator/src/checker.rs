@@ -57,10 +57,14 @@ impl fmt::Display for Violation {
 }
 
 impl Violation {
-    /// 12: after eleven years, sweeps until `last` have removed all `rows`, each once, and left none.
-    pub(crate) fn of_sweeps(last: usize, rows: u64, removed: u64, left: u64) -> Option<Self> {
-        let explanation = || format!("of {rows} rows the last sweeps removed {removed} and left {left}");
-        demand(removed == rows && left == 0, 12, &[last], explanation).err()
+    /// 12: after eleven years, sweeps until `last` have removed all `rows`, each once, left none, and said so.
+    pub(crate) fn of_sweeps(last: usize, rows: u64, removed: u64, left: u64, more: bool) -> Option<Self> {
+        let explanation = || {
+            format!(
+                "of {rows} rows the last sweeps removed {removed} and left {left}, and said {more} to more"
+            )
+        };
+        demand(removed == rows && left == 0 && !more, 12, &[last], explanation).err()
     }
 }
 

@@ -149,14 +149,15 @@ impl Sequence<'_> {
 
     fn sweep_all(&mut self) -> Option<Violation> {
         let rows = self.backend.rows();
-        let mut removed = 0;
+        let (mut removed, mut left) = (0, true);
         let sweep = Asked { request: Request::Sweep { limit: 2 }, ticket: None };
         while let Answer::Swept { removed: some, more } = self.call(&sweep).answer {
             removed += u64::from(some);
-            if !more {
+            left = more;
+            if some == 0 || !more {
                 break;
             }
         }
-        Violation::of_sweeps(self.history.calls.len() - 1, rows, removed, self.backend.rows())
+        Violation::of_sweeps(self.history.calls.len() - 1, rows, removed, self.backend.rows(), left)
     }
 }

@@ -361,8 +361,8 @@ impl World {
     fn sweep_all(&mut self) -> Option<Violation> {
         self.clock = self.peak + ELEVEN_YEARS;
         let rows = self.table.rows();
-        let mut removed = 0;
-        loop {
+        let (mut removed, mut left) = (0, true);
+        while left {
             self.position += 1;
             self.start(Asked { request: Request::Sweep { limit: 2 }, ticket: None });
             while !self.flights.is_empty() {
@@ -370,11 +370,13 @@ impl World {
             }
             let Answer::Swept { removed: some, more } = self.history.calls.last()?.answer else { break };
             removed += u64::from(some);
-            if !more {
+            // One that removes nothing and says that there is more would go on for ever.
+            left = more;
+            if some == 0 {
                 break;
             }
         }
-        Violation::of_sweeps(self.history.calls.len() - 1, rows, removed, self.table.rows())
+        Violation::of_sweeps(self.history.calls.len() - 1, rows, removed, self.table.rows(), left)
     }
 
     fn tell(&mut self, step: impl FnOnce(&Self) -> String) {
