@@ -148,6 +148,21 @@ async fn a_migration_that_cannot_be_done_says_who_has_to_do_what() {
             .unwrap();
     }
 
+    // Somebody who may create schemas was here first, and waits for an administrator, or for the owner, to whom he has
+    // granted himself.
+    let mallory = format!("mallory_{}", database.name);
+    let trap = format!(
+        "create role {mallory} login; create schema trap authorization {mallory}; grant {mallory} to cimd_cache_owner;
+         create table trap.schema_history (version int4, name text, applied_on text, checksum text);
+         alter table trap.schema_history owner to {mallory}"
+    );
+    admin.batch_execute(&trap).await.unwrap();
+    for role in ["postgres", "cimd_cache_owner"] {
+        let error = migrate(&database, role, "trap").await;
+        assert!(matches!(error, MigrateError::Owner { .. }), "{role}: {error}");
+    }
+    admin.batch_execute(&format!("drop owned by {mallory} cascade; drop role {mallory}")).await.unwrap();
+
     admin
         .batch_execute("create schema theirs authorization cimd_cache_owner; create table theirs.users ()")
         .await

@@ -23,7 +23,8 @@ pub(crate) struct Server {
 pub(crate) struct Found {
     /// Who owns the schema. None if there is no such schema.
     pub(crate) owner: Option<String>,
-    /// Whether the role that is logged in may do what the owner may.
+    /// Whether it is the schema of the role that is logged in, or of `cimd_cache_owner` if that one may act for it. Not of
+    /// whom it likes: a superuser may act for everybody, and somebody may have made the schema, and triggers in it, first.
     pub(crate) owned: bool,
     /// Whether anything is in the schema that is not the cache's.
     pub(crate) foreign: bool,
@@ -123,7 +124,8 @@ select pg_catalog.current_setting('server_version'),
 /// One row. What else is in the schema: tables, views and sequences that the cache did not make.
 const SCHEMA: &str = "\
 select pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text,
-       pg_catalog.pg_has_role(n.nspowner, 'usage'),
+       (pg_catalog.pg_get_userbyid(n.nspowner) operator(pg_catalog.=) any (array[current_user, 'cimd_cache_owner'::pg_catalog.name])
+        and pg_catalog.pg_has_role(n.nspowner, 'usage')),
        exists (
          select from pg_catalog.pg_class c
          where c.relnamespace operator(pg_catalog.=) n.oid
@@ -136,7 +138,8 @@ left join pg_catalog.pg_namespace n on n.nspname operator(pg_catalog.=) $1";
 /// One row for a table: its owner, whether it has these columns, and whether rows of it may be hidden.
 const TABLE: &str = "\
 select pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
-       pg_catalog.pg_has_role(c.relowner, 'usage'),
+       (pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) any (array[current_user, 'cimd_cache_owner'::pg_catalog.name])
+        and pg_catalog.pg_has_role(c.relowner, 'usage')),
        (select pg_catalog.count(*) from pg_catalog.pg_attribute a
         where a.attrelid operator(pg_catalog.=) c.oid and not a.attisdropped
           and a.attname::pg_catalog.text operator(pg_catalog.=) any ($3))
