@@ -121,6 +121,64 @@ async fn a_lost_connection_is_replaced() {
     }
 }
 
+/// 14: what a server says of its connections to others (Citus and foreign data wrappers pass it on as an error) is no
+/// reason to give up the one to it, with all calls that are under way on it.
+#[tokio::test]
+async fn an_error_of_another_server_s_connection_ends_none() {
+    let database = Database::new().await;
+    let admin = database.admin().await;
+    let lanes = Cache::builder().database_url(&database.app_url()).read_lanes(1).write_lanes(1);
+    let node = lanes.build().unwrap();
+    admin
+        .batch_execute(
+            "create sequence cimd_cache.gets;
+             create function cimd_cache.fail(state text) returns boolean language plpgsql security definer as
+             $$ begin raise 'passed on' using errcode = state; end $$;
+             create function cimd_cache.fail_put() returns trigger language plpgsql as
+             $$ begin perform cimd_cache.fail(pg_catalog.right(new.url, 5)); return new; end $$;
+             create trigger fail before insert on cimd_cache.client_id_metadata
+             for each row when (new.url like '%/state/_____') execute function cimd_cache.fail_put();",
+        )
+        .await
+        .unwrap();
+    node.put(ID, &document(1), HOUR, None).await.unwrap();
+    hit(&node, ID).await;
+    let connections = node.stats().connections;
+
+    let states = ["08000", "08003", "08006", "08P01", "57P01", "57P02", "57P03", "57P05", "25006"];
+    for (state, other) in states.into_iter().zip(0..) {
+        let id = format!("https://client.example/state/{state}");
+        let document = document(1).replace(ID, &id);
+        let (refused, others) = tokio::join!(
+            node.put(&id, &document, HOUR, None),
+            futures_util::future::join_all((0..10).map(|number| {
+                let (node, id) = (&node, format!("https://client.example/{other}/{number}"));
+                async move { node.put(&id, &self::document(1).replace(ID, &id), HOUR, None).await }
+            })),
+        );
+        assert_eq!(refused, Err(Error::Unavailable), "{state}");
+        assert!(others.iter().all(Result::is_ok), "{state}: {others:?}");
+        assert_eq!(node.stats().connections, connections, "{state}");
+    }
+
+    // A get is sent once more on the same connection: the server's own next one may be as good as new.
+    admin
+        .batch_execute(
+            "alter table cimd_cache.client_id_metadata rename to moved;
+             create function cimd_cache.pass() returns boolean language sql security definer as
+             $$ select case when nextval('cimd_cache.gets') in (1, 3, 4) then cimd_cache.fail('08006') else true end $$;
+             create view cimd_cache.client_id_metadata as
+             select * from cimd_cache.moved where (select cimd_cache.pass());
+             grant select on cimd_cache.client_id_metadata to cimd_cache_app;",
+        )
+        .await
+        .unwrap();
+    hit(&node, ID).await;
+    assert_eq!(node.get(ID).await, Err(Error::Unavailable));
+    hit(&node, ID).await;
+    assert_eq!(node.stats().connections, connections);
+}
+
 /// 14: a firewall that forgot the connection, say.
 #[tokio::test]
 async fn a_connection_that_falls_silent_is_replaced() {

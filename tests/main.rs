@@ -17,6 +17,7 @@ mod fuzzed;
 mod get;
 mod names;
 mod near;
+mod private_postgres;
 mod put;
 mod races;
 mod refusals;

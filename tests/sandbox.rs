@@ -3,16 +3,14 @@
 //! Each call ends by its deadline or soon after, with a refusal or a typed error; the next one works; and nothing
 //! reaches the database that is not on the list.
 
-use std::io::Write;
-use std::sync::Arc;
+use std::process::Command;
 use std::time::Duration;
 
 use cimd_cache::statements::{CLOCK, GET, PUT};
 use cimd_cache::{BuildError, Builder, COMPONENT, Cache, Error, Lookup};
 use cimd_cache_hostile::COMPONENT as HOSTILE;
-use parking_lot::Mutex;
 
-use crate::support::{Database, HOUR, ID, document, hit, version};
+use crate::support::{Database, HOUR, ID, Log, connect, document, hit, miss, program, version};
 
 /// With one instance at a time: whatever a call leaves behind, the next one meets.
 fn hostile(database: &Database) -> Builder {
@@ -272,29 +270,13 @@ async fn a_refused_statement_is_not_repeated_in_the_log() {
     let database = Database::new().await;
     let node = hostile(&database).build().unwrap();
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
-    let subscriber = subscriber.with_max_level(tracing::Level::INFO).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = log.listen_at(tracing::Level::INFO);
     assert_eq!(query(&node, "t", "select 'a secret'").await, "not-allowed");
     assert_eq!(query(&node, "i", GET.sql).await, "not-allowed");
     assert_eq!(tell(&node, "trap").await, Err(Error::Storage));
-    let log = String::from_utf8(log.0.lock().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("not on the list") && log.contains("its instance is discarded"), "{log}");
     assert!(!log.contains("secret") && !log.contains("select"), "{log}");
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]
@@ -308,4 +290,60 @@ async fn a_component_of_ones_own_is_run_if_it_is_of_the_world() {
         let error = Cache::builder().component(other).build().unwrap_err();
         assert!(matches!(error, BuildError::Component(_)), "{error}");
     }
+}
+
+/// The most that `ulimit -v` leaves in some containers and login sessions.
+#[tokio::test]
+async fn the_command_works_within_three_gibibytes_of_address_space() {
+    let database = Database::new().await;
+    let command = program();
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", r#"ulimit -v 3145728; exec "$@""#, "sh"]).arg(command.get_program());
+    limited.args(["get", ID]).env("DATABASE_URL", database.app_url());
+    let output = limited.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Neither address space nor mappings of it are taken before they are used.
+#[tokio::test]
+async fn a_process_can_have_many_caches_of_the_largest_setting() {
+    let database = Database::new().await;
+    let build = || Cache::builder().database_url(&database.app_url()).max_in_flight(10_000).build().unwrap();
+    let nodes: Vec<_> = (0..12).map(|_| build()).collect();
+    for node in &nodes {
+        assert_eq!(node.get(ID).await.map(|lookup| version(&lookup)), Ok(None));
+    }
+}
+
+/// In a process of its own, because the limit is the whole process's: see [`too_many_calls_for_the_address_space`].
+#[tokio::test]
+async fn calls_for_which_there_is_no_address_space_are_shed() {
+    let database = Database::new().await;
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", r#"ulimit -v 1500000; exec "$@""#, "sh"]).arg(std::env::current_exe().unwrap());
+    limited.args(["--exact", "sandbox::too_many_calls_for_the_address_space", "--ignored", "--nocapture"]);
+    limited.env("DATABASE_URL", database.app_url()).env("ADMIN_URL", database.url("postgres"));
+    let output = tokio::task::spawn_blocking(move || limited.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+}
+
+#[tokio::test]
+#[ignore = "the test above runs it, under a limit"]
+async fn too_many_calls_for_the_address_space() {
+    let url = |name| std::env::var(name).unwrap();
+    let log = Log::default();
+    let _guard = log.listen();
+    let builder = Cache::builder().database_url(&url("DATABASE_URL")).read_lanes(1).max_in_flight(1_000);
+    let node = builder.build().unwrap();
+    let mut admin = connect(&url("ADMIN_URL")).await;
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
+    let answers = futures_util::future::join_all((0..1_000).map(|_| node.get(ID))).await;
+    let [waited, shed] = [Error::TimedOut, Error::Unavailable]
+        .map(|error| answers.iter().filter(|answer| **answer == Err(error.clone())).count());
+    assert!(waited > 100 && shed > 100 && waited + shed == 1_000, "{waited} waited, {shed} were shed");
+    assert!(log.text().contains("raise this process's limit, or lower max_in_flight"), "{}", log.text());
+    lock.rollback().await.unwrap();
+    miss(&node, ID).await;
 }

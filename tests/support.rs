@@ -1,6 +1,7 @@
 //! One private Postgres for the whole test binary, a database of its own for each test, and words for what tests do.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -317,8 +318,6 @@ pub(crate) fn program() -> Command {
     for variable in ["DATABASE_URL", "PGPASSWORD", "PGPASSFILE"] {
         program.env_remove(variable);
     }
-    // Where it keeps its compiled component: among what cargo cleans up.
-    program.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     program
 }
@@ -336,6 +335,18 @@ pub(crate) async fn command(arguments: &[&str], stdin: &str) -> Output {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
+/// The shell that keeps a demo's Postgres, as its entry in /proc, and the folder it keeps it in.
+pub(crate) fn keeper_of(demo: u32) -> Option<(PathBuf, PathBuf)> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    processes.into_iter().find_map(|process| {
+        let status = std::fs::read_to_string(process.join("status")).ok()?;
+        let is_child = status.lines().any(|line| line == format!("PPid:\t{demo}"));
+        let arguments = std::fs::read_to_string(process.join("cmdline")).ok()?;
+        let folder = arguments.split('\0').find(|argument| argument.contains("/cimd-cache-") && is_child)?;
+        Some((process, PathBuf::from(folder)))
+    })
+}
+
 /// What the library logs, as a program that uses it would see it.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
@@ -343,8 +354,13 @@ pub(crate) struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
 impl Log {
     /// Collects everything that this thread logs, on which all tasks of a test run, for as long as the guard lives.
     pub(crate) fn listen(&self) -> impl Drop + use<> {
+        self.listen_at(tracing::Level::TRACE)
+    }
+
+    /// The same, of what is at least as important.
+    pub(crate) fn listen_at(&self, level: tracing::Level) -> impl Drop + use<> {
         let log = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
         tracing::subscriber::set_default(subscriber.with_writer(move || log.clone()).finish())
     }
 

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +31,6 @@ pub struct Builder {
     near_ttl: Option<Duration>,
     near_bytes: usize,
     component: Binary,
-    compiled: Option<PathBuf>,
 }
 
 /// A component.
@@ -76,7 +74,6 @@ impl Default for Builder {
             near_ttl: None,
             near_bytes: 32 << 20,
             component: Binary(COMPONENT.into()),
-            compiled: None,
         }
     }
 }
@@ -98,13 +95,22 @@ pub enum BuildError {
     /// this machine.
     #[error("the component cannot be run: {0:#}")]
     Component(anyhow::Error),
+    /// There is no memory to compile the component, or no address space.
+    #[error(
+        "there is no memory to compile the component: raise this process's limit on memory or address space"
+    )]
+    OutOfMemory,
 }
 
 impl Builder {
     /// Where the database is: see [`DatabaseUrl`] for what it may contain. The role should be `cimd_cache_app`, or one
     /// that is a member of it and has the same time limits set.
+    ///
+    /// White space around it is left out, for secrets come with a line break; without anything else it is no URL, and the
+    /// cache not configured.
     pub fn database_url(mut self, url: &str) -> Self {
-        self.database_url = Some(url.parse());
+        let url = url.trim();
+        self.database_url = (!url.is_empty()).then(|| url.parse());
         self
     }
 
@@ -200,15 +206,6 @@ impl Builder {
         self
     }
 
-    /// A folder of this user in which the compiled component is kept, so that the next start need not compile it. It is
-    /// machine code that this process will run: the folder is used only if nobody else can write to it, or to one on the
-    /// way to it; otherwise the component is compiled, and the log says why. None by default: for a program that runs for
-    /// long, what it saves is not worth a folder.
-    pub fn compiled_component_folder(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.compiled = Some(folder.into());
-        self
-    }
-
     /// Compiles the component and prepares the rest; takes tens of milliseconds. Connects to nothing yet: that the
     /// database is there and in order is what [`Cache::check`] tells.
     ///
@@ -218,8 +215,13 @@ impl Builder {
     pub fn build(self) -> Result<Cache, BuildError> {
         let sql = self.build_sql()?;
         let limits = instances::Limits { most: self.limits.in_flight, calls_each: self.calls_per_instance };
-        let instances = Instances::new(sql.clone(), limits, &self.component.0, self.compiled.as_deref())
-            .map_err(|error| BuildError::Component(error.into()))?;
+        let instances = Instances::new(sql.clone(), limits, &self.component.0).map_err(|error| {
+            if instances::is_out_of_memory(&error) {
+                BuildError::OutOfMemory
+            } else {
+                BuildError::Component(error.into())
+            }
+        })?;
         let near = self.near_ttl.map(|ttl| Near::new(near::Settings { ttl, bytes: self.near_bytes }));
         Ok(Cache::new(sql, instances, near, self.limits.deadline))
     }

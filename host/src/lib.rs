@@ -56,7 +56,6 @@ mod bindings;
 mod builder;
 mod cache;
 mod check;
-mod compiled;
 mod error;
 mod inspect;
 mod instances;

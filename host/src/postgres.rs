@@ -211,7 +211,7 @@ impl Postgres {
                 lane.retire_after(&failure, &session);
                 false
             };
-            if tried == TRIES || !(was_not_run || failure.may_retry(purpose)) {
+            if tried == TRIES || !(was_not_run || failure.may_retry(purpose, tried)) {
                 return Err(failure);
             }
             if failure.is_conflict() {

@@ -5,8 +5,8 @@
 //! by [`PrivatePostgres::stop`], a drop, a crash or `kill -9`, the keeper stops the server and removes the folder. The
 //! keeper runs in a process group of its own, so that Ctrl-C in a terminal reaches the owner alone.
 //!
-//! Until then each line in the pipe is an order to start the server again once it has ended: that is for tests of what
-//! happens when one fails.
+//! Until then each line in the pipe is an order to start the server. So none is started for an owner that is gone, and
+//! tests of what happens when one fails can have it started again.
 //!
 //! Postgres refuses to run as root; as root, the server runs as the user `postgres`, else as `nobody`.
 
@@ -18,36 +18,50 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-/// Prepares and starts the server, starts it again when told to, and cleans up when the pipe closes.
+/// Prepares the server, starts it when told to, and cleans up when the pipe closes.
 ///
-/// SIGQUIT is Postgres' immediate shutdown: nothing of what it would write is wanted. `$1` is the folder with the
-/// binaries, `$2` the private one, `$3` the socket folder of a server to become a standby of, or empty; further arguments
-/// go to the server.
+/// `$1` is the folder with the binaries, `$2` the private one, `$3` the socket folder of a server to become a standby of,
+/// or empty; further arguments go to the server. The files `prepared`, `failed` and `ended` tell the owner how it goes.
+///
+/// SIGQUIT is Postgres' immediate shutdown: nothing of what it would write is wanted. A server that has just started
+/// does not heed it yet, because a shell has what it runs in the background ignore it: so it is repeated. SIGTERM is for
+/// what prepares the server, and each job's own shell goes on after it, so that its end is that of what it runs. What has
+/// ended by neither is killed, and the keeper with it, because it is of the same process group.
 const KEEPER: &str = r#"
 bin=$1; dir=$2; primary=$3; shift 3
 cd "$dir" || exit 1
-if [ -n "$primary" ]; then
-    "$bin/pg_basebackup" -D data -R -X stream -c fast -d "host=$primary user=postgres application_name=standby"
-else
-    "$bin/initdb" -D data -U postgres -A trust -E UTF8 --locale=C
-fi >initdb.log 2>&1 || { touch failed; read -r _; rm -rf "$dir"; exit 1; }
-while
-    "$bin/postgres" -D data -k "$dir" -c listen_addresses= "$@" >>postgres.log 2>&1 &
-    server=$!
-    read -r _
-do
-    wait $server
+prepare() {
+    trap : TERM
+    if [ -n "$primary" ]; then
+        "$bin/pg_basebackup" -D data -R -X stream -c fast -d "host=$primary user=postgres application_name=standby"
+    else
+        "$bin/initdb" -D data -U postgres -A trust -E UTF8 --locale=C
+    fi >preparation.log 2>&1 && : >prepared || : >failed
+}
+serve() {
+    trap : TERM
+    "$bin/postgres" -D data -k "$dir" -c listen_addresses= "$@" >>postgres.log 2>&1
+    : >ended
+}
+prepare & job=$!
+while read -r _; do serve "$@" & job=$!; done
+trap '' INT QUIT TERM
+tries=200
+# `jobs` takes notice of one that has ended.
+while jobs >/dev/null; kill -0 $job && [ $((tries -= 1)) -gt 0 ]; do
+    # What is stopped would not notice the others.
+    kill -QUIT 0; kill -TERM 0; kill -CONT 0
+    sleep 0.05
 done
-# One that is stopped would not notice the other.
-kill -QUIT $server; kill -CONT $server
-wait $server
-cd /; rm -rf "$dir"
+cd /; rm -rf "$dir" || rm -rf "$dir"
+kill -KILL 0
 "#;
 
-/// How long the server may take to start on a slow machine.
-const START_WITHIN: Duration = Duration::from_secs(60);
+/// How long each step may take on a slow machine: to prepare the server, to start it, to end it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a server is set up, if not as usual.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +72,10 @@ pub struct Setup<'a> {
     pub parent: Option<&'a Path>,
     /// The server that it is a streaming standby of, under the application name `standby`.
     pub standby_of: Option<&'a PrivatePostgres>,
+    /// The folder with `initdb` and `postgres`. By default they are looked for on the PATH, and where packages have them.
+    pub binaries: Option<&'a Path>,
+    /// How long preparing, starting and ending may take each; a minute by default.
+    pub patience: Option<Duration>,
 }
 
 /// A running server. Stops and disappears when dropped.
@@ -65,6 +83,7 @@ pub struct Setup<'a> {
 pub struct PrivatePostgres {
     keeper: Child,
     folder: TempDir,
+    patience: Duration,
 }
 
 impl PrivatePostgres {
@@ -72,8 +91,8 @@ impl PrivatePostgres {
     ///
     /// # Errors
     ///
-    /// When there are no Postgres binaries, or the server does not start; the text says what to install, or has the
-    /// end of the server's log.
+    /// When there are no Postgres binaries, or the server does not start in time; the text says what to install, or
+    /// what was waited for, with the end of its log.
     pub fn start() -> Result<Self> {
         Self::start_with(&[])
     }
@@ -93,7 +112,7 @@ impl PrivatePostgres {
     ///
     /// As [`start`](Self::start).
     pub fn set_up(setup: Setup<'_>) -> Result<Self> {
-        let binaries = find_binaries()?;
+        let binaries = setup.binaries.map_or_else(find_binaries, |folder| Ok(folder.to_owned()))?;
         let user = other_user()?;
         // As root the default folder may be one that only root can enter; and a socket's path has to be short.
         let usual = if user.is_some() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
@@ -126,8 +145,10 @@ impl PrivatePostgres {
             keeper.uid(uid).gid(gid);
         }
         let keeper = keeper.spawn().context("cannot run /bin/sh")?;
-        let mut server = Self { keeper, folder };
-        server.wait_until_ready()?;
+        let mut server = Self { keeper, folder, patience: setup.patience.unwrap_or(PATIENCE) };
+        let program = if setup.standby_of.is_some() { "pg_basebackup" } else { "initdb" };
+        server.wait_for(program, "failed", |server| server.has("prepared"))?;
+        server.order_to_start()?;
         Ok(server)
     }
 
@@ -161,12 +182,18 @@ impl PrivatePostgres {
     ///
     /// # Errors
     ///
-    /// When it does not start.
+    /// When it does not end, or does not start.
     pub fn start_again(&mut self) -> Result<()> {
-        // The one that a crash left would be taken for that of the new process.
+        self.wait_for("the end of the private Postgres", "failed", |server| server.has("ended"))?;
+        // What the one before left would be taken for that of the new process.
+        std::fs::remove_file(self.folder.path().join("ended"))?;
         let _ = std::fs::remove_file(self.pid_file());
+        self.order_to_start()
+    }
+
+    fn order_to_start(&mut self) -> Result<()> {
         self.keeper.stdin.as_mut().context("the keeper is gone")?.write_all(b"\n")?;
-        self.wait_until_ready()
+        self.wait_for("the start of the private Postgres", "ended", |server| is_ready(&server.pid_file()))
     }
 
     fn pid_file(&self) -> PathBuf {
@@ -187,12 +214,19 @@ impl PrivatePostgres {
         self.end();
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let started = Instant::now();
-        while !is_ready(&self.pid_file()) {
-            let failed = self.folder.path().join("failed").exists() || self.keeper.try_wait()?.is_some();
-            if failed || started.elapsed() > START_WITHIN {
-                bail!("the private Postgres did not start: {}", self.last_words());
+    fn has(&self, file: &str) -> bool {
+        self.folder.path().join(file).exists()
+    }
+
+    /// Waits for a step until it is done, or the keeper says by the file `failure` that it will not be.
+    fn wait_for(&mut self, step: &str, failure: &str, is_done: impl Fn(&Self) -> bool) -> Result<()> {
+        let began = Instant::now();
+        while !is_done(self) {
+            if self.has(failure) || self.keeper.try_wait()?.is_some() {
+                bail!("{step} failed: {}", self.last_words());
+            }
+            if began.elapsed() > self.patience {
+                bail!("{step} took over {:?}: {}", self.patience, self.last_words());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -201,14 +235,29 @@ impl PrivatePostgres {
 
     fn last_words(&self) -> String {
         let log = |name| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
-        let text = log("initdb.log") + &log("postgres.log");
+        let text = log("preparation.log") + &log("postgres.log");
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        if lines.is_empty() {
+            return "it said nothing".to_owned();
+        }
         lines[lines.len().saturating_sub(3)..].join("; ")
     }
 
     fn end(&mut self) {
         drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
+        // The keeper has a limit of its own, shorter than this one, and is past it only if it was stopped itself.
+        let began = Instant::now();
+        while let Ok(None) = self.keeper.try_wait() {
+            if began.elapsed() > PATIENCE
+                && let Some(group) = i32::try_from(self.keeper.id()).ok().and_then(Pid::from_raw)
+            {
+                tracing::warn!(folder = %self.folder.path().display(), "the private Postgres had to be killed");
+                let _ = kill_process_group(group, Signal::KILL);
+                let _ = self.keeper.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -125,10 +125,7 @@ async fn statements_of_the_same_name_are_not_run_for_each_other() {
     let start = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cimd-cache"));
         command.args(arguments).env("DATABASE_URL", pooler.url("cimd_cache_app"));
-        command
-            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()
     };
     let kept = "https://client.example/kept";

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cimd_cache::migrations::Migrated;
@@ -242,17 +242,7 @@ fn build(database: &Database) -> Result<Cache, Failed> {
     if let Some(url) = database.url() {
         builder = builder.database_url(url);
     }
-    if let Some(folder) = cache_folder() {
-        builder = builder.compiled_component_folder(folder);
-    }
     Ok(builder.build()?)
-}
-
-/// Where this user's programs keep what they can make again (XDG Base Directory Specification).
-fn cache_folder() -> Option<PathBuf> {
-    let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
-    let folder = xdg.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    Some(folder.join("cimd-cache"))
 }
 
 /// Makes a call. It refuses wrong input also when the database is down.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cimd_cache_guest::statements::Purpose;
-use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::bindings::cimd::cache::sql::Error;
 
@@ -31,7 +31,7 @@ pub(crate) enum Failure {
     #[error("no answer in time")]
     TimedOut,
     #[error("{}: {}", .0.code().code(), .0.message())]
-    Database(Arc<tokio_postgres::error::DbError>),
+    Database(Arc<DbError>),
     #[error("the connection failed: {}", with_causes(.0))]
     Connection(Arc<tokio_postgres::Error>),
 }
@@ -45,8 +45,9 @@ impl Failure {
         }
     }
 
-    fn in_class(&self, class: &str) -> bool {
-        self.code().is_some_and(|code| code.code().starts_with(class))
+    /// Whether the server speaks of a connection: lost, or ended by an operator. Not necessarily of this one.
+    fn is_of_a_connection(&self) -> bool {
+        self.code().is_some_and(|code| ["08", "57P"].iter().any(|class| code.code().starts_with(class)))
     }
 
     /// Whether two transactions were in each other's way, and this one was rolled back.
@@ -65,8 +66,8 @@ impl Failure {
         let Self::Database(error) = self else { return false };
         match *error.code() {
             SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => true,
-            // A poolers' own failures have this code too; those end the connection.
-            SqlState::PROTOCOL_VIOLATION => error.parsed_severity() == Some(Severity::Error),
+            // A pooler's own failures have this code too; those end the connection.
+            SqlState::PROTOCOL_VIOLATION => !self.ends_connection(),
             _ => false,
         }
     }
@@ -75,8 +76,18 @@ impl Failure {
     pub(super) fn ends_connection(&self) -> bool {
         match self {
             Self::Connection(_) => true,
-            // 25006: it leads to a standby.
-            Self::Database(_) => self.in_class("08") || self.in_class("57P") || self.in_class("25006"),
+            Self::Database(error) => match error.parsed_severity() {
+                Some(Severity::Fatal | Severity::Panic) => true,
+                // A server that ends a session does not call that an error. One that asks other servers (Citus, a foreign
+                // data wrapper) passes on as an error what became of its connections to them: this one is as good as before.
+                Some(_) => leads_to_standby(error),
+                // A pooler's own. Some call each of their failures an error and hang up all the same.
+                None => {
+                    self.is_of_a_connection()
+                        || leads_to_standby(error)
+                        || matches!(error.severity(), "FATAL" | "PANIC")
+                }
+            },
             Self::NotAllowed
             | Self::TooLarge
             | Self::NoRow
@@ -91,12 +102,20 @@ impl Failure {
         }
     }
 
-    /// Whether the statement may be sent once more: if the server said that it rolled it back, or if it only reads.
-    pub(super) fn may_retry(&self, purpose: Purpose) -> bool {
+    /// Whether the statement, tried so often, may be sent once more: if the server said that it rolled it back, or if it
+    /// only reads. If what was lost is a connection between servers, which one learns when one uses it, only once: the
+    /// next try has a new connection there, and does not help if that cannot be had.
+    pub(super) fn may_retry(&self, purpose: Purpose, tried: u32) -> bool {
         self.is_conflict()
             || (purpose == Purpose::Read
-                && (matches!(self, Self::Connection(_)) || self.in_class("08") || self.in_class("57P0")))
+                && (matches!(self, Self::Connection(_))
+                    || (self.is_of_a_connection() && (self.ends_connection() || tried == 1))))
     }
+}
+
+/// Whether the server refuses to write because it is a standby. That another one does would have a context.
+fn leads_to_standby(error: &DbError) -> bool {
+    *error.code() == SqlState::READ_ONLY_SQL_TRANSACTION && error.where_().is_none()
 }
 
 /// An error with what caused it: tokio-postgres says only that the TLS handshake failed, its source why.
