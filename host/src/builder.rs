@@ -172,7 +172,7 @@ impl Builder {
     }
 
     /// After how many calls an instance is replaced, at least 1. Unlimited by default; 1 gives every call a sandbox
-    /// that no other call has been in, at a fifth of the throughput.
+    /// that no other call has been in, at a tenth of the throughput.
     pub fn calls_per_instance(mut self, calls: u32) -> Self {
         self.calls_per_instance = calls;
         self

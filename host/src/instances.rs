@@ -1,6 +1,6 @@
 //! The guest's instances: one call at a time each, kept for the next call.
 //!
-//! A fresh instance for every call costs four fifths of the throughput, so an instance is used again, but only after
+//! A fresh instance for every call costs nine tenths of the throughput, so an instance is used again, but only after
 //! a call that returned. Whatever else ends a call (a trap, the deadline, a caller that gave up) leaves a store that
 //! must not be entered again: the lease drops it.
 

@@ -18,9 +18,7 @@ fn on_a_node(offset: &str, server: &Server, arguments: &[&str], document: &str) 
     });
     let mut command = Command::new("faketime");
     command.args(["-f", offset, env!("CARGO_BIN_EXE_cimd-cache")]).args(arguments.collect::<Vec<_>>());
-    command
-        .env("DATABASE_URL", server.url("cimd_cache_app"))
-        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command.env("DATABASE_URL", server.url("cimd_cache_app"));
     command.output().unwrap()
 }
 
