@@ -13,6 +13,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cimd_cache::{Cache, CheckError, Error};
@@ -55,8 +56,13 @@ async fn refused(url: &str) -> (CheckError, Error, String) {
 
 /// That there is no way through, and what the log says of it.
 async fn unavailable(url: &str) -> String {
+    unavailable_for(url, CheckError::Unavailable).await
+}
+
+/// The same, where a check knows why.
+async fn unavailable_for(url: &str, why: CheckError) -> String {
     let (check, get, log) = refused(url).await;
-    assert_eq!((check, get), (CheckError::Unavailable, Error::Unavailable), "{url}: {log}");
+    assert_eq!((check, get), (why, Error::Unavailable), "{url}: {log}");
     log
 }
 
@@ -82,7 +88,9 @@ async fn over_a_network_everything_is_encrypted_whatever_the_mode() {
 #[tokio::test]
 async fn plaintext_over_a_network_is_had_by_asking_for_it() {
     let server = server().await;
-    let node = node(&server.url("&sslmode=disable&application_name=plain"));
+    let login = format!("cimd_cache_app:{PASSWORD}");
+    let asked = "&sslmode=disable&application_name=plain";
+    let node = node(&url(&login, NAME, server.port, None, asked));
     node.get(ID).await.unwrap();
     assert_eq!(encrypted(server, "plain").await, (0, 1));
 }
@@ -97,14 +105,13 @@ async fn a_server_that_does_not_prove_its_name_is_not_talked_to() {
     write(&others, Authority::new("another authority").pem()).unwrap();
     for mode in MODES {
         for (url, why) in [
-            (url(&login, NAME, server.port, Some(&others), mode), "UnknownIssuer"),
+            (url(&login, NAME, server.port, Some(&others), mode), CheckError::Untrusted),
             // The system's.
-            (url(&login, NAME, server.port, None, mode), "UnknownIssuer"),
-            (url(&login, "other.example", server.port, Some(&server.roots()), mode), "not valid for name"),
-            (expired.url(mode), "expired"),
+            (url(&login, NAME, server.port, None, mode), CheckError::Untrusted),
+            (url(&login, "other.example", server.port, Some(&server.roots()), mode), CheckError::OtherName),
+            (expired.url(mode), CheckError::OutOfDate),
         ] {
-            let log = unavailable(&url).await;
-            assert!(log.contains(why), "{url}: {log}");
+            unavailable_for(&url, why).await;
         }
     }
 }
@@ -115,7 +122,7 @@ async fn who_says_that_there_is_no_encryption_learns_nothing() {
     let answers = [b"E\0\0\0\x0bSFATAL\0\0", &b"G"[..], b"R\0\0\0\x08\0\0\0\0"].map(|answer| ("", answer));
     for (mode, answer) in MODES.map(|mode| (mode, &b"N"[..])).into_iter().chain(answers) {
         let mut middle = Middle::start(server.authority.clone(), Behaviour::Answers(answer)).await;
-        unavailable(&server.url_by_way_of(middle.port, mode)).await;
+        unavailable_for(&server.url_by_way_of(middle.port, mode), CheckError::NoTls).await;
         // Of the check, and of the get.
         assert_eq!((middle.heard().await, middle.heard().await), (vec![], vec![]), "{mode} {answer:?}");
     }
@@ -245,4 +252,81 @@ fn write_private(file: &Path, text: &str) {
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// What does not pass by waiting is not said to.
+#[tokio::test]
+async fn a_check_tells_what_waiting_does_not_mend() {
+    let database = crate::support::Database::new().await;
+    let (address, _) = database.tunnel().await;
+    let port = address.rsplit(':').next().unwrap().split('/').next().unwrap();
+    // A server that listens without encryption.
+    let plain = format!("postgres://cimd_cache_app@{NAME}:{port}/{}?hostaddr=127.0.0.1", database.name);
+    let roots = server().await.roots();
+    let plain = format!("{plain}&sslrootcert={}", roots.display());
+    assert_eq!(node(&plain).check().await, Err(CheckError::NoTls));
+    let nowhere = "postgres://u@no-such-host.invalid/d?sslmode=disable";
+    assert_eq!(node(nowhere).check().await, Err(CheckError::HostName));
+    let server = server().await;
+    let no_line = server.url("&dbname=template1");
+    assert_eq!(node(&no_line).check().await, Err(CheckError::NoEntry));
+    for error in [CheckError::NoTls, CheckError::HostName, CheckError::NoEntry, CheckError::Untrusted] {
+        assert!(!error.to_string().contains("again"), "{error}");
+    }
+}
+
+/// A server that wants to see a certificate, in both ways in which Postgres can be told to.
+#[tokio::test]
+async fn a_client_certificate_is_shown_and_is_the_only_way_in_where_one_is_asked_for() {
+    let authority = Arc::new(Authority::new("an authority"));
+    let server = Server::start(authority.clone(), 4000).await;
+    let folder = tempfile::tempdir().unwrap();
+    // The certificate and key of somebody, in files as URLs name them.
+    let shown = |name: &str, authority: &Authority, common_name: &str| {
+        let identity = authority.issue_to_client(common_name);
+        let (certificate, key) =
+            (folder.path().join(format!("{name}.crt")), folder.path().join(format!("{name}.key")));
+        write(&certificate, identity.certificate_pem()).unwrap();
+        write(&key, identity.key_pem()).unwrap();
+        set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        format!("&sslcert={}&sslkey={}", certificate.display(), key.display())
+    };
+    let right = shown("right", &authority, "cimd_cache_app");
+    let other_name = shown("other-name", &authority, "somebody");
+    let others = shown("others", &Authority::new("another authority"), "cimd_cache_app");
+    // With a password beside it, the server does not say which of the two was wrong.
+    for (line, on_other_name) in [
+        ("hostssl all all 127.0.0.1/32 cert", CheckError::ClientCertificate),
+        ("hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-full", CheckError::Login),
+    ] {
+        server.admit(line).await;
+        let node = node(&server.url(&right));
+        node.check().await.unwrap();
+        node.put(ID, &document(1), HOUR, None).await.unwrap();
+        hit(&node, ID).await;
+        for (options, why) in [
+            ("", CheckError::ClientCertificate),
+            (&other_name, on_other_name),
+            (&others, CheckError::ClientCertificate),
+        ] {
+            let (check, get, log) = refused(&server.url(options)).await;
+            assert_eq!(check, why, "{line} {options}: {log}");
+            assert!(matches!(get, Error::Storage | Error::Unavailable), "{get}");
+            assert!(!log.contains("PRIVATE KEY"), "{log}");
+        }
+    }
+    // A key that others could read is no secret: said when the cache is built, by the name of the file.
+    let key = folder.path().join("right.key");
+    for (mode, usable) in [(0o644, false), (0o620, false), (0o660, false), (0o600, true), (0o400, true)] {
+        set_permissions(&key, Permissions::from_mode(mode)).unwrap();
+        let built = Cache::builder().database_url(&server.url(&right)).build();
+        assert_eq!(built.is_ok(), usable, "{mode:o}");
+        if let Err(error) = built {
+            let text = error.to_string();
+            assert!(text.contains("right.key") && text.contains("chmod 600"), "{text}");
+        }
+    }
+    write(&key, "no key").unwrap();
+    let error = Cache::builder().database_url(&server.url(&right)).build().unwrap_err().to_string();
+    assert!(error.contains("has no private key"), "{error}");
 }

@@ -236,7 +236,7 @@ impl Builder {
         let postgres = match &self.database_url {
             None => None,
             Some(url) => {
-                let url = url.as_ref().map_err(|error| *error)?;
+                let url = url.as_ref().map_err(Clone::clone)?;
                 Some(Arc::new(
                     Postgres::new(url, &self.schema, &self.limits).map_err(BuildError::Certificates)?,
                 ))

@@ -16,7 +16,7 @@ use tokio_postgres::types::Type;
 
 use crate::inspect::{self, HISTORY, column, one_row};
 use crate::migrations;
-use crate::postgres::Failure;
+use crate::postgres::{Failure, TlsFailure};
 use crate::schema::Schema;
 use crate::sql::Sql;
 
@@ -46,19 +46,55 @@ pub enum CheckError {
     #[error("no database is configured: give --database-url or set DATABASE_URL")]
     NotConfigured,
     /// No connection.
-    #[error(
-        "the database cannot be reached: check that it runs, and the host, port and TLS options of its URL"
-    )]
+    #[error("the database cannot be reached: check that it runs, and the host and port of its URL")]
     Unavailable,
     /// No answer in time.
     #[error("the database did not answer in time: try again, and look at its load")]
     TimedOut,
     /// The server refused the user or password, or there is no password.
     #[error(
-        "the database refused the login: check the user of its URL, the password there, in PGPASSWORD or in the password \
-         file, and the server's pg_hba.conf"
+        "the database refused the login: check the user of its URL, and the password there, in PGPASSWORD or in the \
+         password file"
     )]
     Login,
+    /// The server's `pg_hba.conf` lets nobody in this way.
+    #[error(
+        "the server has no line in its pg_hba.conf for this user, database and address, encrypted as the URL has it: add \
+         one, or correct the URL"
+    )]
+    NoEntry,
+    /// The server refused the client certificate, or asks for one.
+    #[error(
+        "the server refused the login for its client certificate: give sslcert and sslkey in the URL, of an authority that \
+         the server trusts and for the user that logs in"
+    )]
+    ClientCertificate,
+    /// The certificates of the URL could be read when the cache was built, and cannot any more.
+    #[error("the certificate files of the URL cannot be used: the log says which, and why")]
+    Certificates,
+    /// The host's name has no address.
+    #[error("the host of the database URL cannot be looked up: correct it, or mend the resolver")]
+    HostName,
+    /// The server does not encrypt.
+    #[error(
+        "the server does not support TLS: switch `ssl` on there, or say sslmode=disable in the URL to go without"
+    )]
+    NoTls,
+    /// The server's certificate is of nobody who is trusted.
+    #[error(
+        "the server's certificate is not one of an authority that is trusted: name that authority's file with sslrootcert"
+    )]
+    Untrusted,
+    /// The server's certificate is for another name.
+    #[error(
+        "the server's certificate is for another name than that in the URL: name the host as its certificate does"
+    )]
+    OtherName,
+    /// The server's certificate is not valid now.
+    #[error(
+        "the server's certificate has expired, or is not valid yet: renew it, or look at this machine's clock"
+    )]
+    OutOfDate,
     /// The server has no such database.
     #[error("the database named in the URL does not exist: create it, or correct the URL")]
     NoDatabase,
@@ -161,6 +197,16 @@ impl From<Failure> for CheckError {
             Failure::NoPassword => Self::Login,
             Failure::ReadOnly => Self::ReadOnly,
             Failure::Database(error) => match failure.code() {
+                // Postgres has one code for both; where it was raised tells them apart, in any language.
+                Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+                    if error.routine() == Some("ClientAuthentication") =>
+                {
+                    if error.message().contains("certificate") {
+                        Self::ClientCertificate
+                    } else {
+                        Self::NoEntry
+                    }
+                }
                 Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
                     Self::Login
                 }
@@ -172,7 +218,17 @@ impl From<Failure> for CheckError {
                     _ => Self::Storage,
                 },
             },
-            _ => Self::Unavailable,
+            Failure::ClientCertificate(_) => Self::ClientCertificate,
+            Failure::Certificates(_) => Self::Certificates,
+            Failure::Lookup(_) => Self::HostName,
+            _ => match failure.tls() {
+                Some(TlsFailure::NotOffered) => Self::NoTls,
+                Some(TlsFailure::Untrusted) => Self::Untrusted,
+                Some(TlsFailure::OtherName) => Self::OtherName,
+                Some(TlsFailure::OutOfDate) => Self::OutOfDate,
+                Some(TlsFailure::OurCertificate) => Self::ClientCertificate,
+                None => Self::Unavailable,
+            },
         }
     }
 }

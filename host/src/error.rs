@@ -25,7 +25,9 @@ pub enum Error {
     #[error("no database is configured: give the cache a database URL")]
     NotConfigured,
     /// The database cannot be reached, or is overloaded. Retry later; a put or delete may have been applied.
-    #[error("the database cannot be reached or is overloaded: try again later")]
+    #[error(
+        "the database cannot be reached or is overloaded: try again later, or see what `cimd-cache check` says"
+    )]
     Unavailable,
     /// The database did not answer in time. Retry later; a put or delete may have been applied.
     #[error("the database did not answer in time: try again later")]

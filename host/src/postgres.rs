@@ -7,6 +7,7 @@ mod gather;
 mod lane;
 mod password;
 mod session;
+mod tls;
 mod url;
 pub(crate) mod values;
 
@@ -27,7 +28,7 @@ use crate::throttle::Throttle;
 use crate::turns::Turns;
 
 pub(crate) use self::connect::{Connected, Connector, Patience};
-pub(crate) use self::failure::Failure;
+pub(crate) use self::failure::{Failure, TlsFailure};
 pub use self::url::{DatabaseUrl, DatabaseUrlError};
 
 /// How often one statement is tried. A conflict between transactions passes quickly or not at all.

@@ -28,6 +28,17 @@ impl Authority {
     pub(crate) fn issue(&self, until: i32) -> Identity {
         let mut parameters = CertificateParams::new([NAME.to_owned()]).unwrap();
         parameters.not_after = date_time_ymd(until, 1, 1);
+        self.sign(&parameters)
+    }
+
+    /// A certificate for a client, by the name that it logs in with.
+    pub(crate) fn issue_to_client(&self, name: &str) -> Identity {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        self.sign(&parameters)
+    }
+
+    fn sign(&self, parameters: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.0).unwrap();
         Identity { certificate, key }

@@ -44,6 +44,7 @@ impl Server {
     async fn encrypt(&self, until: i32) {
         let (data, identity) = (self.folder().join("data"), self.authority.issue(until));
         write(self.roots(), self.authority.pem()).unwrap();
+        write(data.join("roots.pem"), self.authority.pem()).unwrap();
         write(data.join("server.crt"), identity.certificate_pem()).unwrap();
         let key = data.join("server.key");
         write(&key, identity.key_pem()).unwrap();
@@ -53,13 +54,25 @@ impl Server {
         write(
             data.join("pg_hba.conf"),
             "local all all trust\n\
-             host all all 127.0.0.1/32 scram-sha-256\n",
+             host postgres all 127.0.0.1/32 scram-sha-256\n",
         )
         .unwrap();
         let settings = data.join("postgresql.conf");
-        write(&settings, read_to_string(&settings).unwrap() + "\nssl = on\n").unwrap();
+        write(&settings, read_to_string(&settings).unwrap() + "\nssl = on\nssl_ca_file = 'roots.pem'\n")
+            .unwrap();
         assert!(one::<bool>(&self.admin().await, "select pg_reload_conf()", &[]).await);
         while one::<String>(&self.admin().await, "select current_setting('ssl')", &[]).await != "on" {}
+    }
+
+    /// Over TCP lets in whom this line of pg_hba.conf says, from the next connection on.
+    pub(crate) async fn admit(&self, line: &str) {
+        let admin = self.admin().await;
+        let loaded = "select extract(epoch from pg_conf_load_time())::float8";
+        let before: f64 = one(&admin, loaded, &[]).await;
+        write(self.folder().join("data/pg_hba.conf"), format!("local all all trust\n{line}\n")).unwrap();
+        assert!(one::<bool>(&admin, "select pg_reload_conf()", &[]).await);
+        // The server reads that file before it says so to its processes.
+        while one::<f64>(&admin, loaded, &[]).await <= before {}
     }
 
     fn folder(&self) -> PathBuf {

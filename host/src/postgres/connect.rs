@@ -1,16 +1,12 @@
 //! Opening a connection: TLS, login, and the settings that the statements rely on.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures_util::future::Either;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
-use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
+use tokio_postgres::config::LoadBalanceHosts;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -18,14 +14,22 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::Failure;
 use super::dial::{self, Endpoint, Heard, Socket, Target};
 use super::password::Passwords;
-use super::url::{DatabaseUrl, Tls};
+use super::tls::Certificates;
+use super::url::{DatabaseUrl, Tls, Wanted};
 
 /// Opens connections to one database.
 pub(crate) struct Connector {
     config: Config,
     targets: Vec<Target>,
-    tls: Option<MakeRustlsConnect>,
+    wanted: Wanted,
+    certificates: Option<Certificates>,
     passwords: Passwords,
+}
+
+/// What to log in with, as it is now.
+struct Login {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
 }
 
 /// A connection that is open.
@@ -55,15 +59,15 @@ pub(crate) struct Patience {
 }
 
 impl Connector {
-    /// Reads the certificates to trust, if the URL asks for TLS. Connects to nothing yet.
+    /// Reads the certificates, if the URL asks for TLS. Connects to nothing yet.
     pub(crate) fn new(url: &DatabaseUrl) -> Result<Self> {
-        let tls = match &url.tls {
+        let certificates = match &url.tls {
             Tls::Off => None,
-            Tls::Verified { roots } => Some(MakeRustlsConnect::new(client_config(roots.as_deref())?)),
+            Tls::Verified(verification) => Some(Certificates::new(verification)?),
         };
         let targets = dial::targets(&url.config).context("the database URL names no host")?;
         let (config, passwords) = (url.config.clone(), url.passwords.clone());
-        Ok(Self { config, targets, tls, passwords })
+        Ok(Self { config, targets, wanted: url.wanted, certificates, passwords })
     }
 
     /// Connects to the first address of the first host that will do, logs in and applies `settings`.
@@ -76,12 +80,18 @@ impl Connector {
         if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut targets);
         }
+        let wanted = match self.wanted {
+            Wanted::PreferStandby => vec![Wanted::Standby, Wanted::Any],
+            one => vec![one],
+        };
+        let tries: Vec<_> =
+            wanted.iter().flat_map(|wanted| targets.iter().map(|target| (*target, *wanted))).collect();
         let until = Instant::now() + patience.whole;
         let mut failure = Failure::Unavailable;
-        for (number, target) in targets.iter().enumerate() {
+        for (number, &(target, wanted)) in tries.iter().enumerate() {
             // One host that sends a byte now and then must not take the time of those after it.
-            let each = share(until, targets.len() - number);
-            let connected = self.connect_to(target, settings, Patience { whole: each, ..patience });
+            let each = share(until, tries.len() - number);
+            let connected = self.connect_to(target, wanted, settings, Patience { whole: each, ..patience });
             match tokio::time::timeout(each, connected).await.unwrap_or(Err(Failure::Silent)) {
                 Ok(connected) => return Ok(connected),
                 Err(error) => failure = error,
@@ -93,26 +103,28 @@ impl Connector {
     async fn connect_to(
         &self,
         target: &Target,
+        wanted: Wanted,
         settings: &str,
         patience: Patience,
     ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
         let until = Instant::now() + patience.whole;
-        let config = self.config_for(target).await?;
-        let mut endpoints = target.endpoints().await.map_err(|error| Failure::Dial(error.into()))?;
-        if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+        let login = self.login_for(target).await?;
+        let mut endpoints = target.endpoints().await.map_err(|error| Failure::Lookup(error.into()))?;
+        if login.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut endpoints);
         }
+        // libpq's is for each address too, and covers the login.
+        let longest = login.config.get_connect_timeout().copied().unwrap_or(Duration::MAX);
         let mut failure = Failure::Unavailable;
         for (number, endpoint) in endpoints.iter().enumerate() {
-            let each = share(until, endpoints.len() - number);
+            let each = share(until, endpoints.len() - number).min(longest);
             // A server that accepts and will not do (a standby, say) is not the last of them.
             let connected = async {
-                let socket = endpoint.dial(&config, patience.silence).await;
+                let socket = endpoint.dial(&login.config, patience.silence).await;
                 let socket = socket.map_err(|error| Failure::Dial(error.into()))?;
                 let heard = socket.heard();
-                let login =
-                    heard.watch(patience.silence, self.log_in(&config, socket, (target, endpoint), settings));
-                login.await.unwrap_or(Err(Failure::Silent))
+                let connected = self.log_in(&login, socket, (target, endpoint), (settings, wanted));
+                heard.watch(patience.silence, connected).await.unwrap_or(Err(Failure::Silent))
             };
             match tokio::time::timeout(each, connected).await.unwrap_or(Err(Failure::Silent)) {
                 Ok(connected) => return Ok(connected),
@@ -124,21 +136,22 @@ impl Connector {
 
     async fn log_in(
         &self,
-        config: &Config,
+        login: &Login,
         socket: Socket,
         (target, endpoint): (&Target, &Endpoint),
-        settings: &str,
+        (settings, wanted): (&str, Wanted),
     ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
         let heard = socket.heard();
-        let (client, connection) = match self.tls.clone() {
+        let (client, connection) = match login.tls.clone() {
             None => {
-                let (client, connection) = config.connect_raw(socket, NoTls).await?;
+                let (client, connection) = login.config.connect_raw(socket, NoTls).await?;
                 (client, Either::Left(connection))
             }
             Some(mut tls) => {
                 let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &target.name);
                 let tls = tls.map_err(|_| Failure::Unavailable)?;
-                let (client, connection) = config.connect_raw(socket, tls).await?;
+                let connected = login.config.connect_raw(socket, tls).await;
+                let (client, connection) = connected.map_err(|error| self.refusal(error))?;
                 (client, Either::Right(connection))
             }
         };
@@ -148,7 +161,7 @@ impl Connector {
             }
         });
         {
-            let prepare = std::pin::pin!(self.prepare(&client, settings));
+            let prepare = std::pin::pin!(prepare(&client, settings, wanted));
             match futures_util::future::select(prepare, &mut connection).await {
                 Either::Left((prepared, _)) => prepared?,
                 Either::Right(((), _)) => return Err(Failure::Unavailable),
@@ -158,11 +171,30 @@ impl Connector {
         Ok(Connected { client, connection, heard, server })
     }
 
+    /// Why a server did not let us in. The code for a refused certificate is that of other refusals too.
+    fn refusal(&self, error: tokio_postgres::Error) -> Failure {
+        let shown = self.certificates.as_ref().is_some_and(Certificates::show_one);
+        match Failure::from(error) {
+            Failure::Database(error)
+                if shown
+                    && *error.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+                    && error.routine() == Some("auth_failed") =>
+            {
+                Failure::ClientCertificate(error)
+            }
+            failure => failure,
+        }
+    }
+
     /// Asks the server to stop what a connection of ours is about, within `patience`. Nobody learns whether it does.
     pub(super) async fn cancel(&self, token: CancelToken, server: Server, patience: Duration) {
         let cancel = async {
+            let tls = match &self.certificates {
+                None => None,
+                Some(certificates) => Some(certificates.now().await.ok()?),
+            };
             let socket = server.endpoint.dial(&self.config, patience).await.ok()?;
-            match self.tls.clone() {
+            match tls {
                 None => token.cancel_query_raw(socket, NoTls).await.ok(),
                 Some(mut tls) => {
                     let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &server.name).ok()?;
@@ -173,52 +205,42 @@ impl Connector {
         let _ = tokio::time::timeout(patience, cancel).await;
     }
 
-    /// Applies the settings and asks whether the server takes writes, in one round trip.
-    async fn prepare(&self, client: &Client, settings: &str) -> Result<(), Failure> {
-        let answer = client.simple_query(&format!("{settings}; show transaction_read_only")).await?;
-        let read_only = answer.iter().any(
-            |message| matches!(message, SimpleQueryMessage::Row(row) if row.try_get(0).ok().flatten() == Some("on")),
-        );
-        match self.config.get_target_session_attrs() {
-            TargetSessionAttrs::ReadWrite if read_only => Err(Failure::ReadOnly),
-            TargetSessionAttrs::ReadOnly if !read_only => Err(Failure::NotReadOnly),
-            _ => Ok(()),
-        }
-    }
-
-    /// What to log in with, the password included as it is now. The file it may be in may be slow.
-    async fn config_for(&self, target: &Target) -> Result<Config, Failure> {
+    /// What to log in with, the password and the certificates included as they are now. The files they may be in may be
+    /// slow.
+    async fn login_for(&self, target: &Target) -> Result<Login, Failure> {
         let (config, passwords, target) = (self.config.clone(), self.passwords.clone(), target.clone());
         let complete = move || passwords.complete(config, &target.host(), target.port);
-        tokio::task::spawn_blocking(complete).await.map_err(|_| Failure::Unavailable)
+        let config = tokio::task::spawn_blocking(complete).await.map_err(|_| Failure::Unavailable)?;
+        let tls = match &self.certificates {
+            None => None,
+            Some(certificates) => {
+                Some(certificates.now().await.map_err(|error| Failure::Certificates(error.into()))?)
+            }
+        };
+        Ok(Login { config, tls })
+    }
+}
+
+/// Applies the settings and asks whether the server is one that is wanted, in one round trip.
+async fn prepare(client: &Client, settings: &str, wanted: Wanted) -> Result<(), Failure> {
+    let ask = "select pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_is_in_recovery()";
+    let answer = client.simple_query(&format!("{settings}; {ask}")).await?;
+    let rows = answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((row.try_get(0).ok()??, row.try_get(1).ok()??)),
+        _ => None,
+    });
+    let (read_only, standby) =
+        rows.last().map_or((false, false), |(read_only, standby)| (read_only == "on", standby == "t"));
+    match wanted {
+        Wanted::ReadWrite if read_only => Err(Failure::ReadOnly),
+        Wanted::Primary if standby => Err(Failure::ReadOnly),
+        Wanted::ReadOnly if !read_only => Err(Failure::NotReadOnly),
+        Wanted::Standby if !standby => Err(Failure::NotReadOnly),
+        _ => Ok(()),
     }
 }
 
 /// The time of each, if so many have to make do with what is left.
 fn share(until: Instant, count: usize) -> Duration {
     until.saturating_duration_since(Instant::now()) / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
-}
-
-fn client_config(roots: Option<&Path>) -> Result<ClientConfig> {
-    let mut trusted = RootCertStore::empty();
-    match roots {
-        Some(file) => {
-            let pem = || format!("cannot read the certificates of sslrootcert, {}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).with_context(pem)? {
-                trusted.add(certificate.with_context(pem)?).with_context(pem)?;
-            }
-            ensure!(!trusted.is_empty(), "sslrootcert, {}, has no certificate", file.display());
-        }
-        None => {
-            trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            ensure!(
-                !trusted.is_empty(),
-                "this system has no certificates to verify the database's with: install ca-certificates, or name a \
-                 file with sslrootcert"
-            );
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(trusted).with_no_client_auth())
 }

@@ -20,6 +20,12 @@ pub(crate) enum Failure {
     Unavailable,
     #[error("the server cannot be reached: {0}")]
     Dial(Arc<std::io::Error>),
+    #[error("the server's name cannot be looked up: {0}")]
+    Lookup(Arc<std::io::Error>),
+    #[error("{0:#}")]
+    Certificates(Arc<anyhow::Error>),
+    #[error("the server refused the login with a client certificate: {}", .0.message())]
+    ClientCertificate(Arc<tokio_postgres::error::DbError>),
     #[error("connecting took too long, or nothing was heard for too long")]
     Silent,
     #[error("the server takes no writes")]
@@ -96,6 +102,9 @@ impl Failure {
             | Self::Unavailable
             | Self::NoPassword
             | Self::Dial(_)
+            | Self::Lookup(_)
+            | Self::Certificates(_)
+            | Self::ClientCertificate(_)
             | Self::Silent
             | Self::ReadOnly
             | Self::NotReadOnly => false,
@@ -116,6 +125,63 @@ impl Failure {
 /// Whether the server refuses to write because it is a standby. That another one does would have a context.
 fn leads_to_standby(error: &DbError) -> bool {
     *error.code() == SqlState::READ_ONLY_SQL_TRANSACTION && error.where_().is_none()
+}
+
+/// Why an encrypted connection was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsFailure {
+    /// The server does not encrypt.
+    NotOffered,
+    /// Its certificate is of an authority that is not trusted.
+    Untrusted,
+    /// Its certificate is for another name.
+    OtherName,
+    /// Its certificate has expired, or is not valid yet.
+    OutOfDate,
+    /// The server ended the handshake, because of our certificate as far as can be known.
+    OurCertificate,
+}
+
+impl Failure {
+    /// Why an encrypted connection was not made, if that is why there is none.
+    pub(crate) fn tls(&self) -> Option<TlsFailure> {
+        let Self::Connection(error) = self else { return None };
+        let causes = std::iter::successors(Some(&**error as &dyn std::error::Error), |error| {
+            match error.downcast_ref::<std::io::Error>() {
+                // Its own source is that of the error in it.
+                Some(io) => io.get_ref().map(|inner| inner as &dyn std::error::Error),
+                None => error.source(),
+            }
+        });
+        for cause in causes {
+            if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+                return of_rustls(error);
+            }
+            // Of a type that tokio-postgres keeps to itself.
+            if cause.to_string() == "server does not support TLS" {
+                return Some(TlsFailure::NotOffered);
+            }
+        }
+        None
+    }
+}
+
+fn of_rustls(error: &rustls::Error) -> Option<TlsFailure> {
+    use rustls::CertificateError as Certificate;
+    Some(match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                TlsFailure::OtherName
+            }
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. } => TlsFailure::OutOfDate,
+            _ => TlsFailure::Untrusted,
+        },
+        rustls::Error::AlertReceived(_) => TlsFailure::OurCertificate,
+        _ => return None,
+    })
 }
 
 /// An error with what caused it: tokio-postgres says only that the TLS handshake failed, its source why.
@@ -143,6 +209,8 @@ impl From<Failure> for Error {
             Failure::TooLarge | Failure::NoRow => Self::TooLarge,
             Failure::Unavailable
             | Failure::Dial(_)
+            | Failure::Lookup(_)
+            | Failure::Certificates(_)
             | Failure::Silent
             | Failure::ReadOnly
             | Failure::NotReadOnly
@@ -150,7 +218,9 @@ impl From<Failure> for Error {
             Failure::TimedOut => Self::TimedOut,
             // As if an empty one had been sent.
             Failure::NoPassword => Self::Database(SqlState::INVALID_PASSWORD.code().to_owned()),
-            Failure::Database(error) => Self::Database(error.code().code().to_owned()),
+            Failure::ClientCertificate(error) | Failure::Database(error) => {
+                Self::Database(error.code().code().to_owned())
+            }
         }
     }
 }

@@ -1,0 +1,132 @@
+//! Certificates: the ones to trust, and the one to show.
+//!
+//! Files are read for each connection, as libpq does: certificates that live for an hour are replaced under a program
+//! that runs for months.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::url::{Identity, Verification, Version};
+
+/// What a connection is encrypted with.
+pub(super) struct Certificates {
+    verification: Verification,
+    /// The system's. There are hundreds: they are read once.
+    system: Option<Arc<RootCertStore>>,
+}
+
+impl Certificates {
+    /// Reads all there is to read, to say at once what cannot be used.
+    pub(super) fn new(verification: &Verification) -> Result<Self> {
+        let system = match verification.roots {
+            Some(_) => None,
+            None => Some(system_roots()?),
+        };
+        config(verification, system.clone())?;
+        Ok(Self { verification: verification.clone(), system })
+    }
+
+    /// As they are now.
+    pub(super) async fn now(&self) -> Result<MakeRustlsConnect> {
+        let (verification, system) = (self.verification.clone(), self.system.clone());
+        let read = tokio::task::spawn_blocking(move || config(&verification, system));
+        Ok(MakeRustlsConnect::new(read.await??))
+    }
+
+    /// Whether there is one to show to a server that asks.
+    pub(super) fn show_one(&self) -> bool {
+        self.verification.identity.is_some()
+    }
+}
+
+fn config(verification: &Verification, system: Option<Arc<RootCertStore>>) -> Result<ClientConfig> {
+    let trusted = match (&verification.roots, system) {
+        (Some(file), _) => roots_of(file)?,
+        (None, Some(system)) => system,
+        (None, None) => system_roots()?,
+    };
+    let versions = match (verification.oldest, verification.newest) {
+        (Version::Tls13, _) => &[&TLS13][..],
+        (_, Version::Tls12) => &[&TLS12],
+        _ => rustls::DEFAULT_VERSIONS,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    let config = config.with_root_certificates(trusted);
+    let Some(Identity { certificate, key }) = &verification.identity else {
+        return Ok(config.with_no_client_auth());
+    };
+    let chain = certificates_in(certificate, "sslcert")?;
+    // Its own words may be about the key.
+    config.with_client_auth_cert(chain, key_in(key)?).map_err(|_| {
+        anyhow!(
+            "the key of sslkey, {}, is not that of the certificate of sslcert, or of no kind that is known",
+            key.display()
+        )
+    })
+}
+
+fn system_roots() -> Result<Arc<RootCertStore>> {
+    let mut trusted = RootCertStore::empty();
+    trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    ensure!(
+        !trusted.is_empty(),
+        "this system has no certificates to verify the database's with: install ca-certificates, or name a file with \
+         sslrootcert"
+    );
+    Ok(trusted.into())
+}
+
+fn roots_of(file: &Path) -> Result<Arc<RootCertStore>> {
+    let mut trusted = RootCertStore::empty();
+    for certificate in certificates_in(file, "sslrootcert")? {
+        trusted
+            .add(certificate)
+            .with_context(|| format!("sslrootcert, {}, has a certificate that is none", file.display()))?;
+    }
+    Ok(trusted.into())
+}
+
+fn certificates_in(file: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let unreadable = || format!("cannot read the certificates of {option}, {}", file.display());
+    let certificates = CertificateDer::pem_file_iter(file).with_context(unreadable)?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().with_context(unreadable)?;
+    ensure!(!certificates.is_empty(), "{option}, {}, has no certificate", file.display());
+    Ok(certificates)
+}
+
+/// The key in a file that others cannot read: by libpq's rule, nobody but its owner, or root's and its group.
+fn key_in(file: &Path) -> Result<PrivateKeyDer<'static>> {
+    let name = || format!("sslkey, {}", file.display());
+    let unreadable = || format!("cannot read the key of {}", name());
+    // Before it is opened, which would wait for the other end of a pipe.
+    ensure!(std::fs::metadata(file).with_context(unreadable)?.is_file(), "{} is not a plain file", name());
+    let mut opened = File::open(file).with_context(unreadable)?;
+    let metadata = opened.metadata().with_context(unreadable)?;
+    let too_many = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+    ensure!(
+        metadata.mode() & too_many == 0,
+        "{} is open to others than its owner: chmod 600 shuts it",
+        name()
+    );
+    let mut pem = Vec::new();
+    opened.read_to_end(&mut pem).with_context(unreadable)?;
+    match PrivateKeyDer::from_pem_slice(&pem) {
+        Ok(key) => Ok(key),
+        Err(_) if pem.windows(9).any(|word| word == b"ENCRYPTED") => {
+            bail!("the key of {} is encrypted: decrypt it by `openssl pkey`", name())
+        }
+        // What a parser says of it might repeat it.
+        Err(_) => bail!("{} has no private key (PEM: PKCS#8, PKCS#1 or SEC1)", name()),
+    }
+}
