@@ -52,8 +52,9 @@ fn build_module(target_dir: &Path) -> Result<PathBuf> {
         .arg(&manifest)
         // A quarter of the default stack: deep enough for 64 levels of JSON, and it is memory of every instance.
         .args(["--", "-Clink-arg=-zstack-size=65536"])
-        // Flags and wrappers are meant for the host: clippy's would lint the guest instead of building it.
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        // Flags and wrappers are meant for the host: clippy's would lint the guest instead of building it. Empty flags win
+        // over those of a cargo configuration, which no variable would leave in force.
+        .env("CARGO_ENCODED_RUSTFLAGS", "")
         .env_remove("RUSTFLAGS")
         .env_remove("RUSTC_WORKSPACE_WRAPPER");
     let status = cargo.status().context("cannot run cargo for the guest")?;

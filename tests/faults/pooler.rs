@@ -145,7 +145,10 @@ async fn statements_of_the_same_name_are_not_run_for_each_other() {
         ];
         let processes = commands.map(|(arguments, expected)| (start(arguments), arguments, expected));
         for (process, arguments, expected) in processes {
-            assert_eq!(status(process), expected, "{arguments:?} of round {round}");
+            // A put may lose against the delete beside it.
+            let superseded = arguments[0] == "put";
+            let exit = status(process);
+            assert!(exit == expected || (superseded && exit == 5), "{arguments:?} of round {round}: {exit}");
         }
     }
 }
