@@ -257,13 +257,13 @@ pub const SWEEPABLE: Statement = Statement {
     sql: "\
 select (extract(epoch from p.purged_at) operator(pg_catalog.*) 1000000)::bigint,
        exists (
-         select from cimd_cache.client_id_metadata
+         select true from cimd_cache.client_id_metadata
          where expires_at operator(pg_catalog.<) pg_catalog.now()
            and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')
          order by expires_at
          limit 1
        ) or exists (
-         select from cimd_cache.client_id_metadata
+         select true from cimd_cache.client_id_metadata
          where after_purge operator(pg_catalog.<) (select purged_at from cimd_cache.purge where id operator(pg_catalog.=) 1)
            and fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')
          order by after_purge
