@@ -188,7 +188,10 @@ pub(super) async fn migrate(
     let Migrated { applied, repaired, version } = migrations::migrate(url, settings).await?;
     let done =
         [("applied", &applied), ("repaired", &repaired)].into_iter().filter(|(_, what)| !what.is_empty());
-    let done: Vec<_> = done.map(|(did, what)| format!("{did} {}", what.join(", "))).collect();
+    let mut done: Vec<_> = done.map(|(did, what)| format!("{did} {}", what.join(", "))).collect();
+    done.extend(
+        arguments.clock_tolerance.map(|tolerance| format!("set the clock tolerance to {tolerance:?}")),
+    );
     let done = if done.is_empty() { "nothing to do".to_owned() } else { done.join("; ") };
     let json =
         json!({ "outcome": "migrated", "applied": applied, "repaired": repaired, "schema_version": version });
