@@ -205,7 +205,8 @@ async fn a_put_that_the_server_rolled_back_for_a_conflict_is_sent_again() {
                if nextval('public.tries') <= {times} then raise exception using errcode = '{errcode}'; end if;
                return new;
              end $$;
-             create or replace trigger stumble before insert on cimd_cache.client_id_metadata
+             drop trigger if exists stumble on cimd_cache.client_id_metadata;
+             create trigger stumble before insert on cimd_cache.client_id_metadata
              for each row execute function stumble()"
         )
     };

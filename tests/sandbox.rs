@@ -336,6 +336,8 @@ async fn too_many_calls_for_the_address_space() {
     let _guard = log.listen();
     let builder = Cache::builder().database_url(&url("DATABASE_URL")).read_lanes(1).max_in_flight(1_000);
     let node = builder.build().unwrap();
+    // Connected, and with it the threads that a runtime begins for that, before there is no room.
+    miss(&node, ID).await;
     let mut admin = connect(&url("ADMIN_URL")).await;
     let lock = admin.transaction().await.unwrap();
     lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
