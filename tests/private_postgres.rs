@@ -88,7 +88,7 @@ fn a_server_that_is_stopped_is_ended_all_the_same() {
     signal(main, Signal::STOP);
     server.stop();
     assert!(!folder.exists());
-    assert!(arguments(main).is_empty() && processes(&folder).is_empty());
+    wait_until("its processes are gone", || arguments(main).is_empty() && processes(&folder).is_empty());
 }
 
 /// Binaries that do not do what they should.
@@ -143,7 +143,8 @@ fn a_step_that_hangs_is_ended_and_named() {
     ] {
         let error = PrivatePostgres::set_up(stand_ins.setup(standby_of)).unwrap_err();
         assert_eq!(error.to_string(), text);
-        assert!(text.contains("failed") || stand_ins.have_ended(), "{text}");
+        // What was killed may be there for a moment longer than who killed it.
+        wait_until(text, || text.contains("failed") || stand_ins.have_ended());
     }
 
     let pid_file = r#"mkdir data; printf '%s\n' $$ 2 3 4 5 6 7 ready >data/postmaster.pid"#;
@@ -152,5 +153,5 @@ fn a_step_that_hangs_is_ended_and_named() {
     let error = server.start_again().unwrap_err();
     assert_eq!(error.to_string(), "the end of the private Postgres took over 2s: it said nothing");
     drop(server);
-    assert!(stand_ins.have_ended());
+    wait_until("the server has ended", || stand_ins.have_ended());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cimd_cache::migrations::{self, MigrateError, Migrated, Settings};
 use cimd_cache::{Cache, CheckError, Error, Schema};
 
-use crate::support::{Database, HOUR, ID, document, miss, one, version};
+use crate::support::{Database, HOUR, ID, document, miss, one, roles_turn, version};
 
 #[tokio::test]
 async fn of_eight_migrations_at_once_one_applies_and_none_fails() {
@@ -128,6 +128,7 @@ async fn the_sql_of_the_roles_stops_at_its_first_error() {
     let admin = database.admin().await;
     admin.batch_execute(&format!("create role {stranger} login")).await.unwrap();
     for (role, status) in [(stranger.as_str(), 3), ("postgres", 0)] {
+        let _turn = roles_turn().await;
         let url = database.url(role);
         let pipe = format!("\"{}\" migrate --roles | psql -q '{url}'", env!("CARGO_BIN_EXE_cimd-cache"));
         let psql =

@@ -12,7 +12,7 @@ use cimd_cache::{Cache, Entry, Expiry, Lookup, Schema, Ticket, migrations};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
-use tokio::sync::{Mutex, OnceCell, watch};
+use tokio::sync::{Mutex, MutexGuard, OnceCell, watch};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
 
@@ -40,6 +40,12 @@ pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// Roles are the whole server's: two tests that set them up at once would be in each other's way.
+pub(crate) async fn roles_turn() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+    ONE_AT_A_TIME.lock().await
 }
 
 /// A database of one test's own.
@@ -157,9 +163,7 @@ impl Database {
 
     /// Creates the roles, as an administrator does with the SQL that the program prints.
     pub(crate) async fn create_roles(&self, sql: &str) {
-        // Roles are the whole server's: two tests that set them up at once would be in each other's way.
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-        let _turn = ONE_AT_A_TIME.lock().await;
+        let _turn = roles_turn().await;
         // The line for psql is none for others.
         let sql = sql.strip_prefix("\\set ON_ERROR_STOP on\n").unwrap_or(sql);
         self.admin().await.batch_execute(sql).await.unwrap();

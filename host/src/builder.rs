@@ -100,6 +100,12 @@ pub enum BuildError {
         "there is no memory to compile the component: raise this process's limit on memory or address space"
     )]
     OutOfMemory,
+    /// The operating system lets no memory of this process become executable.
+    #[error(
+        "this process may not make memory executable, which running the component takes: allow it (systemd's \
+         MemoryDenyWriteExecute=no)"
+    )]
+    NotExecutable,
 }
 
 impl Builder {
@@ -218,6 +224,8 @@ impl Builder {
         let instances = Instances::new(sql.clone(), limits, &self.component.0).map_err(|error| {
             if instances::is_out_of_memory(&error) {
                 BuildError::OutOfMemory
+            } else if instances::is_denied(&error) {
+                BuildError::NotExecutable
             } else {
                 BuildError::Component(error.into())
             }

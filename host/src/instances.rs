@@ -301,9 +301,18 @@ fn check(component: &Component) -> wasmtime::Result<()> {
 /// Whether the operating system had no memory, or no address space, to give. (What a guest is refused beyond its limit is
 /// another error.)
 pub(crate) fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    is_of_the_system(error, Errno::NOMEM)
+}
+
+/// Whether the operating system lets no memory of this process become executable.
+pub(crate) fn is_denied(error: &wasmtime::Error) -> bool {
+    is_of_the_system(error, Errno::ACCESS) || is_of_the_system(error, Errno::PERM)
+}
+
+fn is_of_the_system(error: &wasmtime::Error, errno: Errno) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-        cause.downcast_ref() == Some(&Errno::NOMEM) || io == Some(Errno::NOMEM.raw_os_error())
+        cause.downcast_ref() == Some(&errno) || io == Some(errno.raw_os_error())
     })
 }
 

@@ -154,8 +154,8 @@ pub enum MigrateError {
         /// The process of the server that holds it, if it still did when that was asked.
         process: Option<i32>,
     },
-    /// The server refused a statement.
-    #[error("the server refused the migration{}, and nothing was changed: its log, or --verbose, has the message", state(.0.as_deref()))]
+    /// The server refused a statement, with this SQLSTATE.
+    #[error("{}", failed(.0.as_deref()))]
     Failed(Option<String>),
 }
 
@@ -172,8 +172,24 @@ fn locked(waited: Duration, process: Option<i32>) -> String {
     }
 }
 
-fn state(code: Option<&str>) -> String {
-    code.map(|code| format!(" (SQLSTATE {code})")).unwrap_or_default()
+/// One cause, for those that an operator meets.
+fn failed(code: Option<&str>) -> String {
+    match code {
+        Some("25006") => "the database is read-only: name the primary in the URL".to_owned(),
+        Some("53100") => "the server's disk is full: make room there, and run this again".to_owned(),
+        Some("57014") => {
+            "a statement was cancelled, or took half an hour: look at the server's load".to_owned()
+        }
+        Some("58P01") => {
+            "the server misses a file of its own, as after an upgrade without a restart: restart it"
+                .to_owned()
+        }
+        Some(code) => format!(
+            "the server refused the migration with SQLSTATE {code}, and nothing was changed: its log has the message"
+        ),
+        None => "the connection was lost, and what the migration had begun is rolled back: run this again"
+            .to_owned(),
+    }
 }
 
 /// The version that this program brings a schema to.

@@ -145,7 +145,9 @@ impl From<BuildError> for Failed {
     fn from(error: BuildError) -> Self {
         match error {
             // Not the user's mistake: this machine will not have it, whatever is written on the command line.
-            BuildError::Component(_) | BuildError::OutOfMemory => Self::database(error.to_string()),
+            BuildError::Component(_) | BuildError::OutOfMemory | BuildError::NotExecutable => {
+                Self::database(error.to_string())
+            }
             _ => Self::usage(error.to_string()),
         }
     }
