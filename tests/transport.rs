@@ -21,7 +21,7 @@ use cimd_cache::{Cache, CheckError, Error};
 use self::authority::{Authority, NAME};
 use self::middle::{Behaviour, Middle};
 use self::server::{PASSWORD, Server, server, url};
-use crate::support::{HOUR, ID, Log, document, hit, program};
+use crate::support::{HOUR, ID, Log, document, hit, one, program};
 
 /// What a URL may say about encryption, other than that there is to be none.
 const MODES: [&str; 4] = ["", "&sslmode=require", "&sslmode=verify-ca", "&sslmode=verify-full"];
@@ -270,6 +270,17 @@ async fn a_check_tells_what_waiting_does_not_mend() {
     let server = server().await;
     let no_line = server.url("&dbname=template1");
     assert_eq!(node(&no_line).check().await, Err(CheckError::NoEntry));
+    // Nothing that a certificate of ours could mend.
+    let old = Server::start(server.authority.clone(), 4000).await;
+    let admin = old.admin().await;
+    let limit = "alter system set ssl_max_protocol_version = 'TLSv1.2'";
+    admin.batch_execute(limit).await.unwrap();
+    admin.batch_execute("select pg_reload_conf()").await.unwrap();
+    let setting = "select current_setting('ssl_max_protocol_version')";
+    while one::<String>(&admin, setting, &[]).await != "TLSv1.2" {}
+    let newer = old.url("&ssl_min_protocol_version=TLSv1.3");
+    assert_eq!(node(&newer).check().await, Err(CheckError::TlsVersion));
+    node(&old.url("")).check().await.unwrap();
     for error in [CheckError::NoTls, CheckError::HostName, CheckError::NoEntry, CheckError::Untrusted] {
         assert!(!error.to_string().contains("again"), "{error}");
     }

@@ -80,6 +80,12 @@ pub enum CheckError {
         "the server does not support TLS: switch `ssl` on there, or say sslmode=disable in the URL to go without"
     )]
     NoTls,
+    /// The server and this program have no version or cipher of TLS in common.
+    #[error(
+        "the server speaks no version or cipher of TLS that is spoken here: look at ssl_min_protocol_version and \
+         ssl_max_protocol_version, there and in the URL"
+    )]
+    TlsVersion,
     /// The server's certificate is of nobody who is trusted.
     #[error(
         "the server's certificate is not one of an authority that is trusted: name that authority's file with sslrootcert"
@@ -197,14 +203,14 @@ impl From<Failure> for CheckError {
             Failure::NoPassword => Self::Login,
             Failure::ReadOnly => Self::ReadOnly,
             Failure::Database(error) => match failure.code() {
-                // Postgres has one code for both; where it was raised tells them apart, in any language.
+                // Postgres has one code for both, and says them in the server's language. The file's name is the same in all.
                 Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
                     if error.routine() == Some("ClientAuthentication") =>
                 {
-                    if error.message().contains("certificate") {
-                        Self::ClientCertificate
-                    } else {
+                    if error.message().contains("pg_hba.conf") {
                         Self::NoEntry
+                    } else {
+                        Self::ClientCertificate
                     }
                 }
                 Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
@@ -227,6 +233,7 @@ impl From<Failure> for CheckError {
                 Some(TlsFailure::OtherName) => Self::OtherName,
                 Some(TlsFailure::OutOfDate) => Self::OutOfDate,
                 Some(TlsFailure::OurCertificate) => Self::ClientCertificate,
+                Some(TlsFailure::NothingInCommon) => Self::TlsVersion,
                 None => Self::Unavailable,
             },
         }

@@ -138,8 +138,10 @@ pub(crate) enum TlsFailure {
     OtherName,
     /// Its certificate has expired, or is not valid yet.
     OutOfDate,
-    /// The server ended the handshake, because of our certificate as far as can be known.
+    /// The server ended the handshake because of our certificate, or because there was none.
     OurCertificate,
+    /// The server ended the handshake because the two have no version or cipher in common.
+    NothingInCommon,
 }
 
 impl Failure {
@@ -167,7 +169,7 @@ impl Failure {
 }
 
 fn of_rustls(error: &rustls::Error) -> Option<TlsFailure> {
-    use rustls::CertificateError as Certificate;
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate};
     Some(match error {
         rustls::Error::InvalidCertificate(error) => match error {
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
@@ -179,7 +181,20 @@ fn of_rustls(error: &rustls::Error) -> Option<TlsFailure> {
             | Certificate::NotValidYetContext { .. } => TlsFailure::OutOfDate,
             _ => TlsFailure::Untrusted,
         },
-        rustls::Error::AlertReceived(_) => TlsFailure::OurCertificate,
+        rustls::Error::AlertReceived(alert) => match alert {
+            Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::CertificateRequired
+            | Alert::UnknownCA
+            | Alert::AccessDenied => TlsFailure::OurCertificate,
+            Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity => {
+                TlsFailure::NothingInCommon
+            }
+            _ => return None,
+        },
         _ => return None,
     })
 }
