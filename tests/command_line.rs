@@ -150,7 +150,10 @@ async fn a_result_that_cannot_be_written_has_a_status_of_its_own() {
     assert_eq!(run(&database, &["put", ID, "-", "--expires-in", "60"], "{}").await.0, 0);
     let url = database.app_url();
     let owner = database.url("cimd_cache_owner");
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 14] = [
+        &["--help"],
+        &["--version"],
+        &["get", "--help"],
         &["get", ID],
         &["get", ID, "--format", "json"],
         &["put", ID, "-", "--expires-in", "60", "--format", "json"],

@@ -270,6 +270,10 @@ async fn a_check_tells_what_waiting_does_not_mend() {
     let server = server().await;
     let no_line = server.url("&dbname=template1");
     assert_eq!(node(&no_line).check().await, Err(CheckError::NoEntry));
+    for wanted in ["standby", "read-only"] {
+        let primary = server.url(&format!("&target_session_attrs={wanted}"));
+        assert_eq!(node(&primary).check().await, Err(CheckError::NotReadOnly), "{wanted}");
+    }
     // Nothing that a certificate of ours could mend.
     let old = Server::start(server.authority.clone(), 4000).await;
     let admin = old.admin().await;

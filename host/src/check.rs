@@ -57,6 +57,11 @@ pub enum CheckError {
          password file"
     )]
     Login,
+    /// No server of the URL is a standby, or read-only, as `target_session_attrs` asks.
+    #[error(
+        "no host of the URL is one that its target_session_attrs asks for: leave that out to use the primary"
+    )]
+    NotReadOnly,
     /// The server's `pg_hba.conf` lets nobody in this way.
     #[error(
         "the server has no line in its pg_hba.conf for this user, database and address, encrypted as the URL has it: add \
@@ -202,6 +207,7 @@ impl From<Failure> for CheckError {
             Failure::TimedOut => Self::TimedOut,
             Failure::NoPassword => Self::Login,
             Failure::ReadOnly => Self::ReadOnly,
+            Failure::NotReadOnly => Self::NotReadOnly,
             Failure::Database(error) => match failure.code() {
                 // Postgres has one code for both, and says them in the server's language. The file's name is the same in all.
                 Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)

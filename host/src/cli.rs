@@ -18,7 +18,21 @@ use self::args::{Arguments, Command, Format};
 use self::outcome::{Failed, Outcome, print, say};
 
 pub(crate) async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // The help and the version are results too; all else is a usage error, which clap tells.
+        Err(told) if !told.use_stderr() => {
+            return match told.print().and_then(|()| io::Write::flush(&mut io::stdout())) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    let failed = Failed::unprintable(&error);
+                    failed.tell(false);
+                    failed.status.into()
+                }
+            };
+        }
+        Err(usage) => usage.exit(),
+    };
     let level = if arguments.verbose { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(colours).init();

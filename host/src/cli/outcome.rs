@@ -80,6 +80,15 @@ impl Failed {
         Self { status: OUTPUT, text: format!("cannot write {}: {}", file.display(), error.kind()) }
     }
 
+    /// Of the standard output.
+    pub(super) fn unprintable(error: &io::Error) -> Self {
+        let text = match error.kind() {
+            io::ErrorKind::BrokenPipe => String::new(),
+            kind => format!("cannot write to the standard output: {kind}"),
+        };
+        Self { status: OUTPUT, text }
+    }
+
     /// Tells the user: as an object on stdout if results are asked for as JSON, else on stderr. If that is gone too, there
     /// is nobody to tell.
     pub(super) fn tell(&self, as_json: bool) {
@@ -98,13 +107,7 @@ impl Failed {
 /// Writes a result to stdout. Where its reader has gone there is nothing to say.
 pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failed> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_ref()).and_then(|()| out.flush()).map_err(|error| {
-        let text = match error.kind() {
-            io::ErrorKind::BrokenPipe => String::new(),
-            kind => format!("cannot write to the standard output: {kind}"),
-        };
-        Failed { status: OUTPUT, text }
-    })
+    out.write_all(text.as_ref()).and_then(|()| out.flush()).map_err(|error| Failed::unprintable(&error))
 }
 
 /// Says what was done, to people: stdout is for results.
