@@ -273,7 +273,7 @@ fn config() -> Config {
         .async_stack_size(FIBER_STACK_BYTES)
         // An instance takes as much address space as it may have memory, and none before it is needed: a process may have a
         // limit, and many caches. As it comes, wasmtime reserves 4 GiB for each, which saves checks of bounds that take
-        // less than a tenth of a call; and its pool of instances divides what it reserves into more mappings than the
+        // a tenth of a call at most, and a quarter of the guest's part of the largest put; and its pool of instances divides what it reserves into more mappings than the
         // kernel allows to a few pools of 10,000.
         .memory_reservation(MEMORY_BYTES as u64)
         .memory_reservation_for_growth(0)
