@@ -37,5 +37,7 @@ alter role cimd_cache_app set lock_timeout = '5s';
 alter role cimd_cache_app set idle_in_transaction_session_timeout = '10s';
 -- The cache's statements name the schema of everything they use; this is for whoever logs in by hand.
 alter role cimd_cache_app set search_path = pg_catalog, pg_temp;
+-- Citus passes times on to its workers as text, in the session's style.
+alter role cimd_cache_app set datestyle = 'ISO';
 
 commit;

@@ -256,13 +256,16 @@ impl Postgres {
     }
 }
 
-/// What every connection begins with. A pooler in transaction mode may apply it to another connection than it will
+/// What every connection begins with. Citus passes times on to its workers as text in the session's style, of which only
+/// ISO always reads back as it was.
+/// A pooler in transaction mode may apply it to another connection than it will
 /// use: then those limits hold that are set on the role that logs in.
 fn settings(deadline: Duration) -> String {
     let limit = statement_limit(deadline).as_millis();
     format!(
         "set statement_timeout = {limit}; set lock_timeout = {limit}; \
-         set default_transaction_isolation = 'read committed'; set search_path = pg_catalog, pg_temp"
+         set default_transaction_isolation = 'read committed'; set search_path = pg_catalog, pg_temp; \
+         set datestyle = 'ISO'"
     )
 }
 
