@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cimd_cache::{BuildError, Builder, Cache, CheckError, Error};
 
-use crate::support::{Database, HOUR, ID, document, hit, miss, one, version};
+use crate::support::{Database, HOUR, ID, Log, document, hit, miss, one, version};
 
 /// What each call answers.
 async fn answers(node: &Cache) -> [Option<Error>; 5] {
@@ -144,6 +144,8 @@ async fn an_error_of_another_server_s_connection_ends_none() {
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     hit(&node, ID).await;
     let connections = node.stats().connections;
+    let log = Log::default();
+    let _guard = log.listen();
 
     let states = ["08000", "08003", "08006", "08P01", "57P01", "57P02", "57P03", "57P05", "25006"];
     for (state, other) in states.into_iter().zip(0..) {
@@ -160,6 +162,9 @@ async fn an_error_of_another_server_s_connection_ends_none() {
         assert!(others.iter().all(Result::is_ok), "{state}: {others:?}");
         assert_eq!(node.stats().connections, connections, "{state}");
     }
+
+    // Nor does a statement that another server does not know mean that a pooler mixes up ours.
+    assert!(!log.text().contains("a pooler mixes up"), "{}", log.text());
 
     // A get is sent once more on the same connection: the server's own next one may be as good as new.
     admin

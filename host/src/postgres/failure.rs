@@ -70,6 +70,10 @@ impl Failure {
     /// connection, something in between uses several for it.
     pub(super) fn is_mixed_up(&self) -> bool {
         let Self::Database(error) = self else { return false };
+        // With a context it is a statement of the server's own, on its connection to another server.
+        if error.where_().is_some() {
+            return false;
+        }
         match *error.code() {
             SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => true,
             // A pooler's own failures have this code too; those end the connection.
