@@ -422,8 +422,7 @@ impl Work<'_> {
         }
         for privilege in &found.lacking {
             let privilege = privilege.sql(schema);
-            self.execute(&format!("grant {privilege} to {}", quote_identifier(&self.settings.app_role)))
-                .await?;
+            self.execute(&format!("grant {privilege} to {APP_ROLE}")).await?;
             repaired.push(format!("{privilege} for {}", self.settings.app_role));
         }
         Ok(repaired)
