@@ -63,9 +63,7 @@ impl Real {
         };
         rows.iter().map(values).collect()
     }
-}
 
-impl Real {
     async fn turn_clock_to(&mut self, now: i64) {
         if self.set.replace(now) != Some(now) {
             self.client.batch_execute(&format!("set simulated.now = '{now}'")).await.unwrap();

@@ -175,13 +175,15 @@ impl Database {
         self.admin().await.batch_execute(&sql).await.unwrap();
     }
 
-    /// The same, each with all of its lines.
-    pub(crate) fn logged_whole(&self) -> Vec<String> {
+    /// The statements that reached this database since it was told to log them, in order, each behind `statement: ` or
+    /// `execute NAME: ` and with all of its lines.
+    pub(crate) fn logged(&self) -> Vec<String> {
         let log = self.server.log().unwrap();
         let prefix = format!("{} LOG:  ", self.name);
         let mut logged: Vec<String> = Vec::new();
         let mut goes_on = false;
         for line in log.lines() {
+            // A further line of a message begins with a tab.
             if let Some(continued) = line.strip_prefix('\t') {
                 if let Some(last) = logged.last_mut().filter(|_| goes_on) {
                     last.push('\n');
@@ -191,21 +193,10 @@ impl Database {
                 let sql = line.strip_prefix(&prefix);
                 let sql = sql.filter(|line| line.starts_with("execute ") || line.starts_with("statement: "));
                 goes_on = sql.is_some();
-                logged.extend(sql.and_then(|line| Some(line.split_once(": ")?.1.to_owned())));
+                logged.extend(sql.map(str::to_owned));
             }
         }
         logged
-    }
-
-    /// The statements that reached this database since it was told to log them, in order.
-    pub(crate) fn logged(&self) -> Vec<String> {
-        let log = self.server.log().unwrap();
-        let prefix = format!("{} LOG:  ", self.name);
-        let logged = log.lines().filter_map(|line| line.strip_prefix(&prefix));
-        logged
-            .filter(|line| line.starts_with("execute ") || line.starts_with("statement: "))
-            .map(str::to_owned)
-            .collect()
     }
 }
 

@@ -1,7 +1,5 @@
 //! 12: what a sweep removes, and what it leaves alone.
 
-use std::time::Duration;
-
 use cimd_cache::{Cache, Stored, Swept};
 use tokio_postgres::Client;
 
@@ -24,6 +22,15 @@ async fn rows(admin: &Client) -> i64 {
 async fn sweep(node: &Cache, limit: u32) -> (u32, bool) {
     let Swept { removed, more } = node.sweep(limit).await.unwrap();
     (removed, more)
+}
+
+/// Until a sweep has chosen its rows and stands before a lock on one of them.
+async fn until_a_delete_waits(admin: &Client) {
+    let waiting = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock' and query like 'delete%'";
+    while one::<i64>(admin, waiting, &[]).await == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -84,11 +91,7 @@ async fn a_row_refreshed_while_a_sweep_waits_for_it_stays() {
 
     let sweeper = node.clone();
     let sweeping = tokio::spawn(async move { sweep(&sweeper, 1_000).await });
-    let waiting = "select count(*) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock' and query like 'delete%'";
-    while one::<i64>(&admin, waiting, &[]).await == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_a_delete_waits(&admin).await;
     refresh.commit().await.unwrap();
     assert_eq!(sweeping.await.unwrap(), (0, false));
     assert!(row(&admin, &url).await.is_some());
@@ -138,11 +141,7 @@ async fn a_sweeper_that_met_another_says_that_rows_are_left() {
 
     let sweeper = node.clone();
     let sweeping = tokio::spawn(async move { sweep(&sweeper, 5).await });
-    let waiting = "select count(*) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock' and query like 'delete%'";
-    while one::<i64>(&admin, waiting, &[]).await == 0 {
-        tokio::task::yield_now().await;
-    }
+    until_a_delete_waits(&admin).await;
     removal.commit().await.unwrap();
     assert_eq!(sweeping.await.unwrap(), (0, true));
     assert_eq!(sweep(&node, 1_000).await, (10, false));
