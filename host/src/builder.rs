@@ -115,8 +115,10 @@ impl Builder {
     /// White space around it is left out, for secrets come with a line break; without anything else it is no URL, and the
     /// cache not configured.
     pub fn database_url(mut self, url: &str) -> Self {
-        let url = url.trim();
-        self.database_url = (!url.is_empty()).then(|| url.parse());
+        self.database_url = match url.parse() {
+            Err(DatabaseUrlError::Empty) => None,
+            parsed => Some(parsed),
+        };
         self
     }
 

@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use crate::inspect::{self, HISTORY, column, one_row};
+use crate::inspect::{self, HISTORY, Privilege, column, one_row};
 use crate::migrations;
 use crate::postgres::{Failure, TlsFailure};
 use crate::schema::Schema;
@@ -285,11 +285,8 @@ async fn look_at(client: &Client, schema: &Schema) -> Result<Result<Readiness, C
     if found.table(HISTORY).is_none() {
         return Ok(Err(CheckError::SchemaMissing { schema }));
     }
-    let lacks = found.lacking.first().map(|privilege| privilege.sql(&schema));
-    // By what is needed to ask on: the schema and the record of migrations.
-    if let Some(missing) =
-        lacks.clone().filter(|missing| missing.contains("usage") || missing.contains(HISTORY))
-    {
+    let lacks = found.lacking.first();
+    if let Some(missing) = lacks.filter(|privilege| privilege.is_for_the_record()) {
         return Ok(Err(rights(client, schema, server.role, missing).await?));
     }
     let version: i64 = column(&ask(VERSION).await?, 0)?;
@@ -347,8 +344,9 @@ async fn rights(
     client: &Client,
     schema: Schema,
     role: String,
-    missing: String,
+    missing: &Privilege,
 ) -> Result<CheckError, Failure> {
+    let missing = missing.sql(&schema);
     let mut command = schema.migrate_command();
     if !column::<bool>(&one_row(client, IS_APP, &[]).await?, 0)? {
         command = format!("{command} --app-role {role}");

@@ -98,6 +98,11 @@ const PRIVILEGES: [Privilege; 8] = [
 ];
 
 impl Privilege {
+    /// Whether it is needed to read the record of migrations, which says what else there has to be.
+    pub(crate) fn is_for_the_record(&self) -> bool {
+        ["", HISTORY].contains(&self.table)
+    }
+
     /// As it stands in a `grant` after that word.
     pub(crate) fn sql(&self, schema: &Schema) -> String {
         let column = self.column.map(|column| format!(" ({column})")).unwrap_or_default();

@@ -292,13 +292,7 @@ impl Work<'_> {
     async fn migrate(&self) -> Result<Migrated, Stopped> {
         let Settings { schema, app_role, .. } = self.settings;
         let role = "select from pg_catalog.pg_roles where rolname operator(pg_catalog.=) $1";
-        if self
-            .transaction
-            .query_typed(role, &[(app_role, Type::NAME)])
-            .await
-            .map_err(Failure::from)?
-            .is_empty()
-        {
+        if self.transaction.query_typed(role, &[(app_role, Type::NAME)]).await?.is_empty() {
             return Err(MigrateError::RolesMissing { role: app_role.clone() }.into());
         }
         self.own_schema().await?;
@@ -356,8 +350,7 @@ impl Work<'_> {
         )
         .await?;
         let sql = "select version::bigint, checksum::pg_catalog.text from cimd_cache.schema_history order by version";
-        let rows =
-            self.transaction.query_typed(&self.schema().qualify(sql), &[]).await.map_err(Failure::from)?;
+        let rows = self.transaction.query_typed(&self.schema().qualify(sql), &[]).await?;
         let mut recorded = Vec::new();
         for row in &rows {
             recorded.push((column::<i64>(row, 0)?, column::<Option<String>>(row, 1)?.unwrap_or_default()));
@@ -414,8 +407,7 @@ impl Work<'_> {
         let insert = "insert into cimd_cache.purge (id, purged_at) \
                       select 1, greatest(now(), max(after_purge) + interval '1 microsecond') \
                       from cimd_cache.client_id_metadata on conflict (id) do nothing returning true";
-        let inserted =
-            self.transaction.query_typed(&schema.qualify(insert), &[]).await.map_err(Failure::from)?;
+        let inserted = self.transaction.query_typed(&schema.qualify(insert), &[]).await?;
         // The first migration of all puts it there itself.
         if !inserted.is_empty() {
             repaired.push("the row of purge, so that all documents are purged".to_owned());

@@ -256,10 +256,10 @@ impl Postgres {
     }
 }
 
-/// What every connection begins with. Citus passes times on to its workers as text in the session's style, of which only
-/// ISO always reads back as it was.
-/// A pooler in transaction mode may apply it to another connection than it will
-/// use: then those limits hold that are set on the role that logs in.
+/// What every connection begins with. A pooler in transaction mode may apply it to another connection than it will use:
+/// then those limits hold that are set on the role that logs in.
+///
+/// Citus passes times on to its workers as text in the session's style, of which only ISO always reads back as it was.
 fn settings(deadline: Duration) -> String {
     let limit = statement_limit(deadline).as_millis();
     format!(

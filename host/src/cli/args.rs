@@ -57,9 +57,9 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// The URL, if there is one: a secret may come with a line break, and an empty one is none.
+    /// The URL, if there is one: a secret that was left empty is none.
     pub(super) fn url(&self) -> Option<&str> {
-        self.database_url.as_deref().map(str::trim).filter(|url| !url.is_empty())
+        self.database_url.as_deref().filter(|url| !url.trim().is_empty())
     }
 }
 

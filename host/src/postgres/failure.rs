@@ -25,7 +25,7 @@ pub(crate) enum Failure {
     #[error("{0:#}")]
     Certificates(Arc<anyhow::Error>),
     #[error("the server refused the login with a client certificate: {}", .0.message())]
-    ClientCertificate(Arc<tokio_postgres::error::DbError>),
+    ClientCertificate(Arc<DbError>),
     #[error("connecting took too long, or nothing was heard for too long")]
     Silent,
     #[error("the server takes no writes")]
