@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use cimd_cache::private_postgres::PrivatePostgres;
 use cimd_cache::{Cache, DatabaseUrl, Expiry, Schema, internals, migrations, statements};
@@ -114,7 +113,8 @@ fn values(criterion: &mut Criterion) {
     let postgres = PrivatePostgres::start().unwrap();
     let url = postgres.url("postgres", "postgres");
     let client = runtime.block_on(async {
-        let client = url.parse::<DatabaseUrl>().unwrap().connect(Arc::default()).await.unwrap();
+        let (client, driver) = url.parse::<DatabaseUrl>().unwrap().connect().await.unwrap();
+        tokio::spawn(driver);
         client.batch_execute(migrations::ROLES).await.unwrap();
         migrations::migrate(&url, &Schema::default()).await.unwrap();
         client

@@ -11,7 +11,7 @@ use crate::support::{Database, HOUR, ID, document, hit, one};
 async fn a_get_is_one_round_trip_and_prepares_nothing_after_the_first() {
     let database = Database::new().await;
     let (url, wire) = database.observed().await;
-    let node = Cache::builder().database_url(&url).read_lanes(1).write_lanes(1).build().unwrap();
+    let node = Cache::builder().database_url(&url).read_connections(1).write_connections(1).build().unwrap();
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     hit(&node, ID).await;
     let (warm, stats) = (wire.seen(), node.stats());
@@ -41,5 +41,5 @@ async fn a_connection_that_nobody_uses_is_closed_and_opened_again_when_needed() 
     let closed = async { while one::<i64>(&admin, open, &[&database.name]).await > 0 {} };
     tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap();
     hit(&node, ID).await;
-    assert_eq!(node.stats().connections, 3);
+    assert_eq!(node.stats().connections_opened, 3);
 }

@@ -57,7 +57,7 @@ async fn no_call_waits_much_longer_than_its_deadline() {
     }
 }
 
-/// 14: however many callers want it, a lane tries again with pauses.
+/// 14: however many callers want it, a node tries again with pauses.
 #[tokio::test]
 async fn a_server_that_ends_every_connection_is_not_stormed() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -70,7 +70,7 @@ async fn a_server_that_ends_every_connection_is_not_stormed() {
             drop(connection);
         }
     });
-    let node = Cache::builder().database_url(&url).read_lanes(1).build().unwrap();
+    let node = Cache::builder().database_url(&url).read_connections(1).build().unwrap();
     let (until, mut failed) = (Instant::now() + Duration::from_secs(2), 0);
     while Instant::now() < until {
         for answer in futures_util::future::join_all((0..20).map(|_| node.get(ID))).await {
@@ -90,7 +90,7 @@ async fn a_database_that_does_not_answer_in_time_is_timed_out_and_then_works_aga
     let patient = database.node();
     let node = patient.with_deadline(Duration::from_millis(300));
     let mut admin = database.admin().await;
-    // Every lane is connected and has its statements prepared.
+    // Every connection is open and has its statements prepared.
     assert_eq!(answers(&patient).await, [(); 5].map(|()| None));
     patient.check().await.unwrap();
     let lock = admin.transaction().await.unwrap();
@@ -122,13 +122,13 @@ async fn a_lost_connection_is_replaced() {
 }
 
 /// 14: what a server says of its connections to others (Citus and foreign data wrappers pass it on as an error) is no
-/// reason to give up the one to it, with all calls that are under way on it.
+/// reason to give up the one to it, with all calls that need it.
 #[tokio::test]
 async fn an_error_of_another_server_s_connection_ends_none() {
     let database = Database::new().await;
     let admin = database.admin().await;
-    let lanes = Cache::builder().database_url(&database.app_url()).read_lanes(1).write_lanes(1);
-    let node = lanes.build().unwrap();
+    let narrow = Cache::builder().database_url(&database.app_url()).read_connections(1).write_connections(1);
+    let node = narrow.build().unwrap();
     admin
         .batch_execute(
             "create sequence cimd_cache.gets;
@@ -143,7 +143,7 @@ async fn an_error_of_another_server_s_connection_ends_none() {
         .unwrap();
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     hit(&node, ID).await;
-    let connections = node.stats().connections;
+    let connections = node.stats().connections_opened;
     let log = Log::default();
     let _guard = log.listen();
 
@@ -160,7 +160,7 @@ async fn an_error_of_another_server_s_connection_ends_none() {
         );
         assert_eq!(refused, Err(Error::Unavailable), "{state}");
         assert!(others.iter().all(Result::is_ok), "{state}: {others:?}");
-        assert_eq!(node.stats().connections, connections, "{state}");
+        assert_eq!(node.stats().connections_opened, connections, "{state}");
     }
 
     // Nor does a statement that another server does not know mean that a pooler mixes up ours.
@@ -181,7 +181,7 @@ async fn an_error_of_another_server_s_connection_ends_none() {
     hit(&node, ID).await;
     assert_eq!(node.get(ID).await, Err(Error::Unavailable));
     hit(&node, ID).await;
-    assert_eq!(node.stats().connections, connections);
+    assert_eq!(node.stats().connections_opened, connections);
 }
 
 /// 14: a firewall that forgot the connection, say.
@@ -209,7 +209,7 @@ async fn a_connection_that_falls_silent_is_replaced() {
 async fn a_connection_that_falls_silent_is_replaced_though_all_callers_give_up() {
     let database = Database::new().await;
     let (url, silence) = database.tunnel().await;
-    let builder = Cache::builder().database_url(&url).deadline(Duration::from_secs(1)).read_lanes(1);
+    let builder = Cache::builder().database_url(&url).deadline(Duration::from_secs(1)).read_connections(1);
     let node = builder.build().unwrap();
     hit_or_miss(&node).await;
     silence.send(()).unwrap();
@@ -222,7 +222,7 @@ async fn a_connection_that_falls_silent_is_replaced_though_all_callers_give_up()
 #[tokio::test]
 async fn calls_that_were_given_up_keep_no_place() {
     let database = Database::new().await;
-    let builder = Cache::builder().database_url(&database.app_url()).max_in_flight(1).read_lanes(1);
+    let builder = Cache::builder().database_url(&database.app_url()).read_connections(1);
     let node = builder.build().unwrap();
     hit_or_miss(&node).await;
     let mut admin = database.admin().await;
@@ -235,7 +235,7 @@ async fn calls_that_were_given_up_keep_no_place() {
     lock.rollback().await.unwrap();
     hit_or_miss(&node).await;
     hit_or_miss(&node).await;
-    assert_eq!(node.stats().connections, 1);
+    assert_eq!(node.stats().connections_opened, 1);
 }
 
 /// The server's own time limits: what nobody waits for any more is stopped there too, while the lock is still held.
@@ -326,7 +326,7 @@ async fn a_table_altered_while_in_use_is_not_noticed() {
 #[tokio::test]
 async fn a_caller_who_gives_up_leaves_nothing_behind() {
     let database = Database::new().await;
-    let node = Cache::builder().database_url(&database.app_url()).max_in_flight(2).build().unwrap();
+    let node = Cache::builder().database_url(&database.app_url()).read_connections(2).build().unwrap();
     let mut admin = database.admin().await;
     let lock = admin.transaction().await.unwrap();
     lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
@@ -345,7 +345,7 @@ async fn a_caller_who_gives_up_leaves_nothing_behind() {
 #[tokio::test]
 async fn past_the_bound_a_call_waits_until_its_deadline_and_is_unavailable() {
     let database = Database::new().await;
-    let builder = Cache::builder().database_url(&database.app_url()).max_in_flight(1);
+    let builder = Cache::builder().database_url(&database.app_url()).read_connections(1);
     let node = builder.deadline(Duration::from_secs(20)).build().unwrap();
     let (observer, mut admin) = (database.admin().await, database.admin().await);
     let lock = admin.transaction().await.unwrap();
@@ -369,9 +369,12 @@ async fn a_setting_out_of_range_is_refused_when_the_cache_is_built() {
     let out_of_range = |builder: Builder| matches!(builder.build(), Err(BuildError::OutOfRange(_)));
     assert!(out_of_range(Cache::builder().deadline(Duration::ZERO)));
     assert!(out_of_range(Cache::builder().deadline(Duration::from_secs(31))));
-    assert!(out_of_range(Cache::builder().read_lanes(0)));
-    assert!(out_of_range(Cache::builder().write_lanes(0)));
-    assert!(out_of_range(Cache::builder().max_in_flight(0)));
+    assert!(out_of_range(Cache::builder().read_connections(0)));
+    assert!(out_of_range(Cache::builder().write_connections(0)));
+    assert!(out_of_range(Cache::builder().read_connections(1_001)));
+    assert!(out_of_range(Cache::builder().max_batch(0)));
+    assert!(out_of_range(Cache::builder().max_batch(33)));
+    assert!(out_of_range(Cache::builder().max_waiting(0)));
     assert!(out_of_range(Cache::builder().calls_per_instance(0)));
     let url = Cache::builder().database_url("postgres://alice:hunter2@db.example/d?sslmode=prefer").build();
     let error = url.unwrap_err();

@@ -21,7 +21,7 @@ fn has(lines: &[String], words: &[&str]) -> bool {
 const SECRET_ID: &str = "https://client.example/metadata.json?token=hush";
 
 #[tokio::test]
-async fn a_lane_that_is_lost_and_regained_is_told_by_name() {
+async fn a_connection_that_is_lost_and_regained_is_told_by_its_purpose() {
     let (database, log) = (Database::new().await, Log::default());
     let _listening = log.listen();
     let (node, admin) = (database.node(), database.admin().await);
@@ -33,8 +33,8 @@ async fn a_lane_that_is_lost_and_regained_is_told_by_name() {
     assert_eq!(one::<i64>(&admin, kill, &[]).await, 2);
     hit(&node, SECRET_ID).await;
     let lines = loud(&log);
-    assert!(has(&lines, &["WARN", "the database connection is lost", "reads 1"]), "{lines:#?}");
-    assert!(has(&lines, &["INFO", "connected to the database again", "reads 1"]), "{lines:#?}");
+    assert!(has(&lines, &["WARN", "the database connection is lost", "purpose"]), "{lines:#?}");
+    assert!(has(&lines, &["INFO", "connected to the database again", "purpose"]), "{lines:#?}");
     assert!(!has(&lines, &["client.example"]), "{lines:#?}");
 }
 
@@ -43,7 +43,7 @@ async fn a_database_that_is_away_is_told_once_a_second_and_not_for_each_call() {
     let log = Log::default();
     let _listening = log.listen();
     let url = "postgres://alice:hunter2@127.0.0.1:1/d";
-    let node = Cache::builder().database_url(url).read_lanes(1).build().unwrap();
+    let node = Cache::builder().database_url(url).read_connections(1).build().unwrap();
     for _ in 0..20 {
         let calls = (0..20).map(|_| node.get(SECRET_ID));
         for answer in futures_util::future::join_all(calls).await {
@@ -59,22 +59,72 @@ async fn a_database_that_is_away_is_told_once_a_second_and_not_for_each_call() {
     assert!(!has(&lines, &["client.example"]), "{lines:#?}");
 }
 
+/// However many calls and connections there are: a kind of line is a kind for all of them.
+#[tokio::test]
+async fn each_kind_of_line_is_written_once_a_second_at_most() {
+    let (database, log) = (Database::new().await, Log::default());
+    let _listening = log.listen();
+    let node = Cache::builder().database_url(&database.app_url()).build().unwrap();
+    let admin = database.admin().await;
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        let document = document(1);
+        let gets = futures_util::future::join_all((0..40).map(|_| node.get(SECRET_ID)));
+        let ids: Vec<_> = (0..40).map(|number| format!("{SECRET_ID}{number}")).collect();
+        let puts = futures_util::future::join_all(ids.iter().map(|id| node.put(id, &document, HOUR, None)));
+        let kill = "select pg_terminate_backend(pid) from pg_stat_activity
+                    where datname = current_database() and usename = 'cimd_cache_app'";
+        let (_, _, killed) = tokio::join!(gets, puts, admin.batch_execute(kill));
+        killed.unwrap();
+    }
+    let most = began.elapsed().as_secs() as usize + 1;
+    let lines = loud(&log);
+    for kind in [
+        "the database connection is lost",
+        "cannot connect",
+        "connected to the database again",
+        "a call is shed",
+    ] {
+        let count = lines.iter().filter(|line| line.contains(kind)).count();
+        assert!(count <= most, "{count} lines in {most} s: {kind}");
+    }
+    assert!(has(&lines, &["the database connection is lost", "suppressed="]), "{lines:#?}");
+    for statement in ["get", "get-many", "put", "clock"] {
+        let failed = format!("statement=\"{statement}\"");
+        let count = lines.iter().filter(|line| line.contains(&failed)).count();
+        assert!(count <= most, "{count} lines in {most} s: {statement}");
+    }
+}
+
+/// Two calls wait where one may: the third is told at once, and not after its deadline.
 #[tokio::test]
 async fn a_call_that_is_shed_is_told_and_counted() {
     let (database, log) = (Database::new().await, Log::default());
     let _listening = log.listen();
-    let builder = Cache::builder().database_url(&database.app_url()).max_in_flight(1);
-    let node = builder.deadline(Duration::from_secs(2)).build().unwrap();
+    let node = Cache::builder()
+        .database_url(&database.app_url())
+        .read_connections(1)
+        .max_waiting(1)
+        .build()
+        .unwrap();
     node.check().await.unwrap();
     let mut admin = database.admin().await;
     let lock = admin.transaction().await.unwrap();
     lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
-    let hurried = node.with_deadline(Duration::from_millis(100));
-    let (first, second) = tokio::join!(node.get(SECRET_ID), hurried.get(SECRET_ID));
-    assert_eq!((first, second), (Err(Error::TimedOut), Err(Error::Unavailable)));
+    let first = tokio::spawn({
+        let node = node.clone();
+        async move { node.get(SECRET_ID).await }
+    });
+    while node.stats().in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    let patient = node.with_deadline(Duration::from_secs(20));
+    let (second, third) = tokio::join!(patient.get(SECRET_ID), node.get(SECRET_ID));
+    assert_eq!((first.await.unwrap(), third), (Err(Error::TimedOut), Err(Error::Unavailable)));
+    assert_eq!(second, Err(Error::TimedOut));
     assert_eq!(node.stats().shed, 1);
     let lines = loud(&log);
-    assert!(has(&lines, &["WARN", "a call is shed", "waiting", "under_way=1"]), "{lines:#?}");
+    assert!(has(&lines, &["WARN", "a call is shed", "queue=\"reads\"", "waiting=1"]), "{lines:#?}");
     lock.rollback().await.unwrap();
 }
 
@@ -82,7 +132,7 @@ async fn a_call_that_is_shed_is_told_and_counted() {
 async fn an_instance_that_is_discarded_and_a_statement_that_is_refused_are_told_with_the_reason() {
     let (database, log) = (Database::new().await, Log::default());
     let _listening = log.listen();
-    let builder = Cache::builder().database_url(&database.app_url()).component(HOSTILE).max_in_flight(1);
+    let builder = Cache::builder().database_url(&database.app_url()).component(HOSTILE).read_connections(1);
     let node = builder.build().unwrap();
     assert_eq!(node.get("trap").await, Err(Error::Storage));
     let refused = hit(&node, "query t\nselect 'hush'").await.metadata;
@@ -92,17 +142,6 @@ async fn an_instance_that_is_discarded_and_a_statement_that_is_refused_are_told_
     assert!(has(&lines, &["ERROR", "a statement that is not on the list was refused"]), "{lines:#?}");
     assert!(!has(&lines, &["hush"]), "{lines:#?}");
     assert_eq!(node.stats().discarded, 1);
-
-    // A caller who gives up is not worth a line for each, but a number.
-    let mut admin = database.admin().await;
-    let lock = admin.transaction().await.unwrap();
-    lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
-    let node = database.node();
-    let given_up = tokio::time::timeout(Duration::from_millis(50), node.get(SECRET_ID)).await;
-    assert!(given_up.is_err());
-    assert_eq!(node.stats().discarded, 1);
-    assert!(log.text().contains("a caller gave up half-way; the instance of its call is discarded"));
-    lock.rollback().await.unwrap();
 }
 
 /// Refused input, and a database that objects to what is put: the log has the server's words, and none of ours.

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use cimd_cache::{Expiry, Stored};
+use cimd_cache::{Expiry, Stored, statements};
+use tokio_postgres::SimpleQueryMessage;
 
-use crate::support::{Database, HOUR, ID, document, documents, hit, json_of, miss, one, row, version};
+use crate::support::{
+    Database, HOUR, ID, connect, document, documents, hit, json_of, miss, one, row, version,
+};
 
 /// 1
 #[tokio::test]
@@ -102,4 +105,56 @@ async fn a_hit_says_until_when_it_is_fresh() {
     let refreshed = node.put(ID, &document(2), Expiry::After(hour), Some(&entry.ticket)).await.unwrap();
     assert_eq!(refreshed, Stored::Stored);
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(2));
+}
+
+/// A plan is kept for as long as a connection lives, and made when the table is as a new deployment has it. With it the
+/// table may have grown by any number of rows that nobody has analysed.
+#[tokio::test]
+async fn many_gets_find_their_rows_by_the_key_whatever_the_plan_was_made_on() {
+    let database = Database::new().await;
+    let (admin, app) = (database.admin().await, connect(&database.app_url()).await);
+    admin
+        .batch_execute("alter table cimd_cache.client_id_metadata set (autovacuum_enabled = false)")
+        .await
+        .unwrap();
+    let fill = |from: u32, to: u32| {
+        format!(
+            "insert into cimd_cache.client_id_metadata (url, metadata, expires_at, inserted_at, fetched_at, after_purge)
+             select 'https://client.example/' || n, '{{}}', now() + interval '1 hour', now(), now(), purged_at
+             from generate_series({from}, {to}) n, cimd_cache.purge"
+        )
+    };
+    let urls: Vec<_> = (1..=32).map(|number| format!("\"https://client.example/{number}\"")).collect();
+    let execute = format!("execute many('{{{}}}', 32)", urls.join(","));
+    let plan = async || {
+        let rows = app.simple_query(&format!("explain (analyze, timing off) {execute}")).await.unwrap();
+        let lines = rows.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let by_the_key = async |state: &str| {
+        let plan = plan().await;
+        assert!(
+            plan.contains("client_id_metadata_pkey") && !plan.contains("Seq Scan on client_id"),
+            "{state}: {plan}"
+        );
+    };
+    let prepare = format!("prepare many(text, bigint) as {}", statements::GET_MANY.sql);
+    for plans in ["auto", "force_generic_plan"] {
+        admin.batch_execute("truncate cimd_cache.client_id_metadata").await.unwrap();
+        app.batch_execute(&format!("set plan_cache_mode = {plans}; {prepare}")).await.unwrap();
+        // As often as it takes for one plan to be made for all.
+        for _ in 0..6 {
+            app.batch_execute(&execute).await.unwrap();
+        }
+        admin.batch_execute(&fill(1, 1_000)).await.unwrap();
+        by_the_key("a thousand rows, never analysed").await;
+        admin.batch_execute(&fill(1_001, 50_000)).await.unwrap();
+        by_the_key("50,000 rows, never analysed").await;
+        admin.batch_execute("analyze cimd_cache.client_id_metadata").await.unwrap();
+        by_the_key("analysed").await;
+        app.batch_execute("deallocate many").await.unwrap();
+    }
 }

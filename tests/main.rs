@@ -7,6 +7,7 @@
 mod support;
 
 mod benchmark;
+mod callers;
 mod command_line;
 mod component;
 mod connections;

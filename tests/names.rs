@@ -92,6 +92,10 @@ async fn tour(database: &Database) -> Vec<String> {
             &matches!(node.get(ID).await.unwrap(), Lookup::Hit(entry) if entry.fresh_for > Duration::from_secs(3_500)),
         );
     }
+    // Two at once, the first of which has no connection yet: they go together.
+    let other = Cache::builder().database_url(&database.app_url()).build().unwrap();
+    let together = futures_util::future::join(other.get(ID), other.get("https://other.example/")).await;
+    see(&matches!(together, (Ok(Lookup::Hit(_)), Ok(Lookup::Miss(_)))));
     see(&node.delete(ID).await);
     see(&node.delete(ID).await);
     see(&node.delete_all().await);
@@ -163,6 +167,7 @@ async fn raw(client: &Client) -> Vec<String> {
     let mut seen = Vec::new();
     let now: i64 = client.query_one(statements::CLOCK.sql, &[]).await.unwrap().get(0);
     let purged_at: i64 = client.query_one(statements::CLOCK.sql, &[]).await.unwrap().get(1);
+    let array = format!("{{\"{ID}\"}}");
     for statement in statements::ALL {
         let put: [(&(dyn ToSql + Sync), Type); 6] = [
             (&ID, Type::TEXT),
@@ -172,12 +177,16 @@ async fn raw(client: &Client) -> Vec<String> {
             (&now, Type::INT8),
             (&purged_at, Type::INT8),
         ];
+        let many: [(&(dyn ToSql + Sync), Type); 2] = [(&array, Type::TEXT), (&1_i64, Type::INT8)];
         let one: [(&(dyn ToSql + Sync), Type); 1] = match statement.parameters {
             [ParameterType::Int64] => [(&10_i64, Type::INT8)],
             _ => [(&ID, Type::TEXT)],
         };
-        let parameters =
-            if statement.parameters.len() == 6 { &put[..] } else { &one[..statement.parameters.len()] };
+        let parameters = match statement.parameters.len() {
+            6 => &put[..],
+            2 => &many[..],
+            count => &one[..count],
+        };
         let rows = client.query_typed(statement.sql, parameters).await;
         let rows = rows.unwrap_or_else(|error| panic!("{}: {error:?}", statement.name));
         let last = rows.first().and_then(|row| row.try_get::<_, Option<bool>>(row.len() - 1).ok());

@@ -152,7 +152,7 @@ fn incompressible(length: usize) -> String {
 #[tokio::test]
 async fn no_input_traps() {
     use proptest::strategy::{Strategy, ValueTree};
-    let node = Cache::builder().max_in_flight(1).build().unwrap();
+    let node = Cache::builder().read_connections(1).build().unwrap();
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let texts = proptest::string::string_regex("[\\[\\]{}\":,\\\\u0-9eE+. \0-]{0,200}|\\PC{0,3000}").unwrap();
     let known: Vec<_> = documents().into_iter().map(|(_, text)| text).collect();

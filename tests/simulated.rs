@@ -50,7 +50,7 @@ impl Real {
             let sql = sql.replace("pg_catalog.now()", "simulated.now()");
             self.prepared.insert(statement.name, self.client.prepare(&sql).await.unwrap());
         }
-        self.turn_clock_to(self.clocks[usize::from(statement.name == "get")]).await;
+        self.turn_clock_to(self.clocks[usize::from(matches!(statement.name, "get" | "get-many"))]).await;
         let rows = self.client.query(&self.prepared[statement.name], &parameters).await.unwrap();
         let value = |row: &tokio_postgres::Row, at: usize, of: &Type| match of {
             Type::Boolean => row.get::<_, Option<bool>>(at).map(Value::Boolean),

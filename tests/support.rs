@@ -92,7 +92,7 @@ impl Database {
     }
 
     pub(crate) fn node_with_deadline(&self, deadline: Duration) -> Cache {
-        Cache::builder().database_url(&self.app_url()).deadline(deadline).max_in_flight(64).build().unwrap()
+        Cache::builder().database_url(&self.app_url()).deadline(deadline).build().unwrap()
     }
 
     /// A way to the server over TCP, and a switch that makes the connections which have taken it fall silent: open, and

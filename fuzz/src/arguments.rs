@@ -38,10 +38,30 @@ pub fn url(text: &str) {
     };
     let mut asked = Recorder::default();
     judge("get", Cache(&mut asked).get(text).err(), &asked);
+    many(text, is_a_key);
     let mut asked = Recorder::default();
     judge("put", Cache(&mut asked).put(text, "{}".to_owned(), Expiry::After(60), None).err(), &asked);
     let mut asked = Recorder::default();
     judge("delete", Cache(&mut asked).delete(text).err(), &asked);
+}
+
+/// Looks the text up beside what is a key, and what is none.
+fn many(text: &str, is_a_key: bool) {
+    let mut asked = Recorder::default();
+    let answers = Cache(&mut asked).get_many(&[text, "", "u", text].map(str::to_owned));
+    let [one, Err(Error::InvalidUrl(_)), Err(Error::Unavailable), other] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(one, other);
+    let (array, count) = if is_a_key {
+        assert_eq!(*one, Err(Error::Unavailable));
+        let escaped = text.replace('\\', r"\\").replace('"', r#"\""#);
+        (format!(r#"{{"{escaped}","u","{escaped}"}}"#), 3)
+    } else {
+        assert!(matches!(one, Err(Error::InvalidUrl(_))), "{one:?}");
+        (r#"{"u"}"#.to_owned(), 1)
+    };
+    assert_eq!(asked.0, [("get-many", vec![Value::Text(array), Value::Int64(count)])]);
 }
 
 /// Puts with a text as the ticket.

@@ -18,6 +18,11 @@ use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{Statement, Type};
 use cimd_cache_guest::ticket::Ticket;
 
+mod input;
+mod many;
+
+use input::Input;
+
 /// Makes every call against the answers that a text describes.
 ///
 /// # Panics
@@ -25,12 +30,9 @@ use cimd_cache_guest::ticket::Ticket;
 /// If the rules break a promise.
 pub fn run(text: &str) {
     let Input { arguments, answers } = Input::of(text);
-    let asked = |call: &dyn Fn(&mut Script<'_>)| {
-        let mut script = Script { answers: answers.iter(), asked: Vec::new() };
-        call(&mut script);
-        script.asked
-    };
+    let asked = |call: &dyn Fn(&mut Script<'_>)| asked(&answers, call);
     asked(&|script| assert_eq!(Cache(script).get("u"), expected_get(&answers)));
+    many::run(&answers);
     asked(&|script| assert_eq!(Cache(script).delete("u"), expected_delete(&answers)));
     asked(&|script| assert_eq!(Cache(script).delete_all(), one_row(answers.first()).map(|_| ())));
 
@@ -70,6 +72,13 @@ type Answer = Result<Vec<Row>, SqlError>;
 
 /// A statement's name and its parameters.
 type Asked = (&'static str, Vec<Value>);
+
+/// What a call asks that is answered so.
+fn asked(answers: &[Answer], call: &dyn Fn(&mut Script<'_>)) -> Vec<Asked> {
+    let mut script = Script { answers: answers.iter(), asked: Vec::new() };
+    call(&mut script);
+    script.asked
+}
 
 fn names(asked: &[Asked]) -> Vec<&'static str> {
     asked.iter().map(|(name, _)| *name).collect()
@@ -129,16 +138,26 @@ fn is_time(micros: i64) -> bool {
 
 fn expected_get(answers: &[Answer]) -> Result<Lookup, Error> {
     let row = one_row(answers.first())?;
-    let [Value::Int64(now), Value::Int64(purged_at), metadata, expires_at] = &row[..] else {
-        return Err(Error::Storage);
-    };
+    let [now, purged_at, metadata, expires_at] = &row[..] else { return Err(Error::Storage) };
+    looked_up(now, purged_at, metadata, expires_at)
+}
+
+/// The ticket of a read.
+fn moment(now: &Value, purged_at: &Value) -> Result<Ticket, Error> {
+    let (Value::Int64(now), Value::Int64(purged_at)) = (now, purged_at) else { return Err(Error::Storage) };
     if !is_time(*now) || !is_time(*purged_at) {
         return Err(Error::Storage);
     }
-    let ticket = Ticket::parse(&format!("{now:016x}-{purged_at:016x}")).ok_or(Error::Storage)?;
+    Ticket::parse(&format!("{now:016x}-{purged_at:016x}")).ok_or(Error::Storage)
+}
+
+/// What the columns of a read say of a document.
+fn looked_up(now: &Value, purged_at: &Value, metadata: &Value, expires_at: &Value) -> Result<Lookup, Error> {
+    let ticket = moment(now, purged_at)?;
+    let now = ticket.read_at();
     match (metadata, expires_at) {
-        (Value::Text(metadata), Value::Int64(expires_at)) if expires_at > now => {
-            let fresh_for = (i128::from(*expires_at) - i128::from(*now)) / 1_000;
+        (Value::Text(metadata), Value::Int64(expires_at)) if *expires_at > now => {
+            let fresh_for = (i128::from(*expires_at) - i128::from(now)) / 1_000;
             Ok(Lookup::Hit(Entry {
                 metadata: metadata.clone(),
                 // Later than a time, so not negative, and rounded down by division.
@@ -219,85 +238,5 @@ fn expected_sweep(answers: &[Answer], limit: u32) -> Result<Swept, Error> {
     match one_row(answers.next())?[..] {
         [Value::Int64(_), Value::Boolean(more)] => swept(more),
         _ => Err(Error::Storage),
-    }
-}
-
-struct Arguments {
-    at: Expiry,
-    after: Expiry,
-    ticket: Option<String>,
-    metadata: String,
-    limit: u32,
-}
-
-struct Input {
-    arguments: Arguments,
-    answers: Vec<Answer>,
-}
-
-impl Input {
-    /// Lines that mean nothing are passed over, so that every text is an input.
-    fn of(text: &str) -> Self {
-        let mut arguments = Arguments {
-            at: Expiry::At(1_795_465_560),
-            after: Expiry::After(3_600),
-            ticket: None,
-            metadata: "{}".to_owned(),
-            limit: 1_000,
-        };
-        let mut answers: Vec<Answer> = Vec::new();
-        for line in text.lines() {
-            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-            let rows = answers.last_mut().and_then(|answer| answer.as_mut().ok());
-            match (word, rows) {
-                ("at", _) => arguments.at = Expiry::At(rest.parse().unwrap_or(i64::MIN)),
-                ("after", _) => arguments.after = Expiry::After(rest.parse().unwrap_or(u64::MAX)),
-                ("ticket", _) => arguments.ticket = Some(rest.to_owned()),
-                ("metadata", _) => rest.clone_into(&mut arguments.metadata),
-                ("limit", _) => arguments.limit = rest.parse().unwrap_or(u32::MAX),
-                ("answer", _) => answers.push(Ok(Vec::new())),
-                ("error", _) => answers.push(Err(sql_error(rest))),
-                ("row", Some(rows)) => rows.push(Row::new()),
-                ("times", Some(rows)) => {
-                    // More than twice as many as a sweep may remove would be slow and no worse.
-                    let room = 2_001_usize.saturating_sub(rows.len());
-                    let times = rest.parse().unwrap_or(0).min(room);
-                    rows.extend(rows.last().cloned().into_iter().flat_map(|row| vec![row; times]));
-                }
-                (_, Some(rows)) => {
-                    // A column more than any statement has is as wrong as many.
-                    let row = rows.last_mut().filter(|row| row.len() < 5);
-                    if let (Some(row), Some(value)) = (row, value(line)) {
-                        row.push(value);
-                    }
-                }
-                (_, None) => {}
-            }
-        }
-        Self { arguments, answers }
-    }
-}
-
-fn value(line: &str) -> Option<Value> {
-    Some(match line {
-        "null" => Value::Null,
-        "true" => Value::Boolean(true),
-        "false" => Value::Boolean(false),
-        _ => match (line.strip_prefix('\''), line.strip_prefix('x')) {
-            (Some(text), _) => Value::Text(text.to_owned()),
-            (_, Some(bytes)) => Value::Bytes(bytes.as_bytes().to_vec()),
-            _ => Value::Int64(line.parse().ok()?),
-        },
-    })
-}
-
-fn sql_error(text: &str) -> SqlError {
-    match text {
-        "unavailable" => SqlError::Unavailable,
-        "timed-out" => SqlError::TimedOut,
-        "too-large" => SqlError::TooLarge,
-        "not-allowed" => SqlError::NotAllowed,
-        "not-configured" => SqlError::NotConfigured,
-        state => SqlError::Database(state.to_owned()),
     }
 }

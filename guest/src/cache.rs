@@ -6,6 +6,7 @@
 use crate::error::Error;
 use crate::limits::{
     LATEST_SECOND, LEFTOVER_SECONDS, LIFETIME_SECONDS, MICROS, SWEEP_ROWS, TICKET_SECONDS, URL_BYTES,
+    URLS_AT_ONCE,
 };
 use crate::metadata;
 use crate::sql::{Row, Sql, Value};
@@ -72,22 +73,92 @@ impl<S: Sql> Cache<S> {
     ///
     /// [`Error::InvalidUrl`], and those of the database.
     pub fn get(&mut self, url: &str) -> Result<Lookup, Error> {
-        let row = self.one_row(&statements::GET, vec![key(url)?])?;
+        check_url(url)?;
+        let row = self.one_row(&statements::GET, vec![Value::Text(url.to_owned())])?;
         let [now, purged_at, metadata, expires_at] = columns(row)?;
-        let now = int64(&now)?;
-        let ticket = Ticket::new(now, int64(&purged_at)?).ok_or(Error::Storage)?;
-        // The statement has looked at the expiry already. It is looked at once more because an expired document
-        // must not be served whatever a host's database makes of the statement.
-        match (metadata, expires_at) {
-            (Value::Text(metadata), Value::Int64(expires_at)) if expires_at > now => Ok(Lookup::Hit(Entry {
-                metadata,
-                expires_at: expires_at.div_euclid(MICROS),
-                fresh_for: expires_at.saturating_sub(now).unsigned_abs() / 1_000,
-                ticket,
-            })),
-            (Value::Null | Value::Text(_), Value::Null | Value::Int64(_)) => Ok(Lookup::Miss(ticket)),
-            _ => Err(Error::Storage),
+        let ticket = Ticket::new(int64(&now)?, int64(&purged_at)?).ok_or(Error::Storage)?;
+        Ok(fresh(metadata, &expires_at, ticket)?.map_or(Lookup::Miss(ticket), Lookup::Hit))
+    }
+
+    /// Looks up several documents at one moment: what a get of each URL would answer then, in the order of the URLs.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get), for each URL: a URL that cannot be a key is refused by itself, and what fails on the
+    /// database's side fails for all the others.
+    pub fn get_many(&mut self, urls: &[String]) -> Vec<Result<Lookup, Error>> {
+        let mut answers = Vec::with_capacity(urls.len());
+        if urls.len() > URLS_AT_ONCE {
+            let refusal = "more than 64 URLs are looked up at once: make several calls";
+            answers.resize(urls.len(), Err(Error::InvalidUrl(refusal.into())));
+            return answers;
         }
+        // Those that cannot be keys have their answers; the others wait for the one that the statement gives to all.
+        let mut keys = Vec::with_capacity(urls.len());
+        for url in urls {
+            let checked = check_url(url);
+            if checked.is_ok() {
+                keys.push((url.as_str(), answers.len()));
+            }
+            answers.push(checked.and(Err(Error::Storage)));
+        }
+        if !keys.is_empty()
+            && let Err(error) = self.find(&keys, &mut answers)
+        {
+            for (_, place) in keys {
+                answers[place] = Err(error.clone());
+            }
+        }
+        answers
+    }
+
+    /// What is fresh at one moment: an answer for each URL, to the place that stands beside it.
+    fn find(&mut self, keys: &[(&str, usize)], answers: &mut [Result<Lookup, Error>]) -> Result<(), Error> {
+        let parameters = vec![Value::Text(array(keys)), Value::Int64(keys.len() as i64)];
+        let rows = self.0.query(&statements::GET_MANY, parameters)?;
+        let in_order = keys.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let (mut moment, mut next) = (None, 0);
+        for row in rows {
+            let [now, purged_at, url, metadata, expires_at] = columns(row)?;
+            let ticket = Ticket::new(int64(&now)?, int64(&purged_at)?).ok_or(Error::Storage)?;
+            if moment != Some(ticket) {
+                if moment.is_some() {
+                    return Err(Error::Storage);
+                }
+                moment = Some(ticket);
+                for (_, place) in keys {
+                    answers[*place] = Ok(Lookup::Miss(ticket));
+                }
+            }
+            match (url, fresh(metadata, &expires_at, ticket)?) {
+                (Value::Text(url), Some(entry)) => {
+                    // Rows come in the order of the index: if that is how they were asked for, this is one of the next.
+                    next = if in_order { next } else { 0 };
+                    let mut left = keys.len();
+                    while left > 0 && keys[next % keys.len()].0 != url {
+                        (next, left) = (next + 1, left - 1);
+                    }
+                    let (_, place) = keys[next % keys.len()];
+                    if left == 0 {
+                        return Err(Error::Storage);
+                    }
+                    answers[place] = Ok(Lookup::Hit(entry));
+                    next += 1;
+                }
+                (Value::Text(_) | Value::Null, None) => {}
+                _ => return Err(Error::Storage),
+            }
+        }
+        if moment.is_none() {
+            return Err(Error::Storage);
+        }
+        // What occurs more than once was found where it occurs first.
+        for (at, (url, place)) in keys.iter().enumerate() {
+            if !in_order && let Some((_, first)) = keys[..at].iter().find(|(before, _)| before == url) {
+                answers[*place] = answers[*first].clone();
+            }
+        }
+        Ok(())
     }
 
     /// Stores a document, unless something newer is known.
@@ -103,7 +174,7 @@ impl<S: Sql> Cache<S> {
         expiry: Expiry,
         ticket: Option<&str>,
     ) -> Result<Stored, Error> {
-        let url = key(url)?;
+        check_url(url)?;
         metadata::check(&metadata)?;
         check_expiry(expiry)?;
         let ticket = ticket.map(|text| Ticket::parse(text).ok_or_else(not_a_ticket)).transpose()?;
@@ -118,7 +189,8 @@ impl<S: Sql> Cache<S> {
         let (read_at, purged_at) = ticket.map_or((Value::Null, Value::Null), |ticket| {
             (Value::Int64(ticket.read_at()), Value::Int64(ticket.purged_at()))
         });
-        let parameters = vec![url, Value::Text(metadata), at, after, read_at, purged_at];
+        let parameters =
+            vec![Value::Text(url.to_owned()), Value::Text(metadata), at, after, read_at, purged_at];
         let rows = self.0.query(&statements::PUT, parameters)?;
         if rows.is_empty() { self.why_not_stored(ticket) } else { Ok(Stored::Stored) }
     }
@@ -150,7 +222,8 @@ impl<S: Sql> Cache<S> {
     ///
     /// [`Error::InvalidUrl`], and those of the database. After `Unavailable` and `TimedOut` it may have been applied.
     pub fn delete(&mut self, url: &str) -> Result<bool, Error> {
-        let row = self.one_row(&statements::DELETE, vec![key(url)?])?;
+        check_url(url)?;
+        let row = self.one_row(&statements::DELETE, vec![Value::Text(url.to_owned())])?;
         match columns(row)? {
             [Value::Boolean(had_document)] => Ok(had_document),
             _ => Err(Error::Storage),
@@ -201,7 +274,46 @@ impl<S: Sql> Cache<S> {
     }
 }
 
-fn key(url: &str) -> Result<Value, Error> {
+/// What rows say of a document, if it is fresh at the ticket's moment. The statement has looked at the expiry already. It
+/// is looked at once more because an expired document must not be served whatever a host's database makes of the
+/// statement.
+fn fresh(metadata: Value, expires_at: &Value, ticket: Ticket) -> Result<Option<Entry>, Error> {
+    match (metadata, expires_at) {
+        (Value::Text(metadata), Value::Int64(expires_at)) if *expires_at > ticket.read_at() => {
+            Ok(Some(Entry {
+                metadata,
+                expires_at: expires_at.div_euclid(MICROS),
+                fresh_for: expires_at.saturating_sub(ticket.read_at()).unsigned_abs() / 1_000,
+                ticket,
+            }))
+        }
+        (Value::Null | Value::Text(_), Value::Null | Value::Int64(_)) => Ok(None),
+        _ => Err(Error::Storage),
+    }
+}
+
+/// Texts as Postgres reads an array of them. Each is quoted, because what is not may mean NULL, a number of dimensions, or
+/// an array within.
+fn array(texts: &[(&str, usize)]) -> String {
+    let mut array = String::new();
+    for (text, _) in texts {
+        array.push(if array.is_empty() { '{' } else { ',' });
+        array.push('"');
+        let mut rest = *text;
+        while let Some(at) = rest.find(['"', '\\']) {
+            array.push_str(&rest[..at]);
+            array.push('\\');
+            array.push_str(&rest[at..=at]);
+            rest = &rest[at + 1..];
+        }
+        array.push_str(rest);
+        array.push('"');
+    }
+    array.push('}');
+    array
+}
+
+fn check_url(url: &str) -> Result<(), Error> {
     let refusal = if url.is_empty() {
         "the client_id URL is empty"
     } else if url.len() > URL_BYTES {
@@ -209,7 +321,7 @@ fn key(url: &str) -> Result<Value, Error> {
     } else if url.contains('\0') {
         "the client_id URL contains a NUL"
     } else {
-        return Ok(Value::Text(url.to_owned()));
+        return Ok(());
     };
     Err(Error::InvalidUrl(refusal.into()))
 }

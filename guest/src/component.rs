@@ -4,7 +4,6 @@ use crate::cache::{Cache, Expiry, Lookup, Stored};
 use crate::error::Error;
 use crate::sql::{Row, Sql, SqlError, Value};
 use crate::statements::Statement;
-use crate::ticket::Ticket;
 
 #[expect(
     unsafe_code,
@@ -25,16 +24,15 @@ struct Component;
 
 impl wit::Guest for Component {
     fn get(url: String) -> Result<wit::Lookup, wit::Error> {
-        let lookup = Cache(Import).get(&url)?;
-        Ok(match lookup {
-            Lookup::Hit(entry) => wit::Lookup::Hit(wit::Entry {
-                metadata: entry.metadata,
-                expires_at: entry.expires_at,
-                fresh_for: entry.fresh_for,
-                ticket: entry.ticket.to_string(),
-            }),
-            Lookup::Miss(ticket) => wit::Lookup::Miss(Ticket::to_string(&ticket)),
-        })
+        Ok(Cache(Import).get(&url)?.into())
+    }
+
+    fn get_many(urls: Vec<String>) -> Vec<Result<wit::Lookup, wit::Error>> {
+        let mut answers = Vec::with_capacity(urls.len());
+        for answer in Cache(Import).get_many(&urls) {
+            answers.push(answer.map(Into::into).map_err(Into::into));
+        }
+        answers
     }
 
     fn put(
@@ -79,6 +77,20 @@ impl Sql for Import {
         let rows = import::query(statement.sql, &parameters)?;
         let row = |row: import::Row| row.into_iter().map(Into::into).collect();
         Ok(rows.into_iter().map(row).collect())
+    }
+}
+
+impl From<Lookup> for wit::Lookup {
+    fn from(lookup: Lookup) -> Self {
+        match lookup {
+            Lookup::Hit(entry) => Self::Hit(wit::Entry {
+                metadata: entry.metadata,
+                expires_at: entry.expires_at,
+                fresh_for: entry.fresh_for,
+                ticket: entry.ticket.to_string(),
+            }),
+            Lookup::Miss(ticket) => Self::Miss(ticket.to_string()),
+        }
     }
 }
 

@@ -5,6 +5,10 @@
 /// do not compress, so without a limit of ours whoever picks the URL would pick when a put fails.
 pub const URL_BYTES: usize = 2_048;
 
+/// The most URLs that one call may look up. By it and [`URL_BYTES`] and [`METADATA_BYTES`] a host can tell how large a
+/// statement and its result may be.
+pub const URLS_AT_ONCE: usize = 64;
+
 /// The largest document, in bytes. The draft recommends that servers read no more than 5 kilobytes (section 6.6).
 pub const METADATA_BYTES: usize = 16 * 1_024;
 

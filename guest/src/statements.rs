@@ -65,8 +65,8 @@ pub enum Type {
 use Type::{Boolean, Int64, Text};
 
 /// The whole list.
-pub const ALL: [&Statement; 8] =
-    [&GET, &CLOCK, &PUT, &DELETE, &DELETE_ALL, &SWEEP_EXPIRED, &SWEEP_PURGED, &SWEEPABLE];
+pub const ALL: [&Statement; 9] =
+    [&GET, &GET_MANY, &CLOCK, &PUT, &DELETE, &DELETE_ALL, &SWEEP_EXPIRED, &SWEEP_PURGED, &SWEEPABLE];
 
 /// Always one row: the time for the ticket, the last purge, and the document if there is a fresh one.
 ///
@@ -91,6 +91,36 @@ left join cimd_cache.client_id_metadata m
  and m.after_purge operator(pg_catalog.=) p.purged_at",
     parameters: &[Text],
     columns: &[Int64, Int64, Text, Int64],
+};
+
+/// As [`GET`], for many URLs at once. Parameters: the URLs as the text of an array, and how many they are. Always at least
+/// one row, and in each the same now and the same purge; a URL without a row is absent. Rows come in any order, once for
+/// each URL however often it was asked for.
+///
+/// The join knows nothing but the key, and the columns decide what counts: given more conditions, a planner without
+/// statistics takes the indexes of those, and reads the whole table. The number of URLs tells this statement from others
+/// that are prepared: no two have as many parameters.
+pub const GET_MANY: Statement = Statement {
+    name: "get-many",
+    purpose: Purpose::Read,
+    sql: "\
+select (extract(epoch from n.now operator(pg_catalog.-) p.clock_tolerance) operator(pg_catalog.*) 1000000)::bigint,
+       (extract(epoch from p.purged_at) operator(pg_catalog.*) 1000000)::bigint,
+       m.url,
+       case when m.expires_at operator(pg_catalog.>) (n.now operator(pg_catalog.+) p.clock_tolerance)
+             and m.after_purge operator(pg_catalog.=) p.purged_at
+            then m.metadata::pg_catalog.text end,
+       (extract(epoch from m.expires_at operator(pg_catalog.-) p.clock_tolerance operator(pg_catalog.-) p.clock_tolerance)
+         operator(pg_catalog.*) 1000000)::bigint
+from (select pg_catalog.now() as now) n
+left join cimd_cache.purge p
+  on p.id operator(pg_catalog.=) 1
+ and not pg_catalog.row_security_active('cimd_cache.client_id_metadata'::pg_catalog.regclass)
+left join cimd_cache.client_id_metadata m
+  on m.url operator(pg_catalog.=) any ($1::pg_catalog.text::pg_catalog.text[])
+where $2::bigint operator(pg_catalog.=) pg_catalog.cardinality($1::pg_catalog.text::pg_catalog.text[])",
+    parameters: &[Text, Int64],
+    columns: &[Int64, Int64, Text, Text, Int64],
 };
 
 /// The database's time and the last purge: asked only after a put that stored nothing, to tell why.

@@ -11,11 +11,14 @@ use cimd_cache_guest::limits::{LATEST_SECOND, SWEEP_ROWS};
 
 use crate::bindings::exports::cimd::cache::cache as wit;
 use crate::bindings::exports::cimd::cache::maintenance;
-use crate::cache::{Entry, Lookup, Stored, Swept, Ticket};
 use crate::error::Error;
+use crate::types::{Entry, Lookup, Stored, Swept, Ticket};
 
 /// The most that a ticket has, according to the WIT package.
 pub(crate) const TICKET_BYTES: usize = 64;
+
+/// The most that a document may have, in bytes: one of 16 KiB as `jsonb` spaces it out has less.
+const DOCUMENT_BYTES: usize = 64 << 10;
 
 /// The last second of the year 9999.
 const LATEST: u64 = LATEST_SECOND.unsigned_abs();
@@ -39,11 +42,25 @@ pub(crate) fn checked<A, T>(
     }
 }
 
+/// The answers to so many gets at once, each as that of one.
+pub(crate) fn lookups(
+    answers: Vec<Result<wit::Lookup, wit::Error>>,
+    count: usize,
+) -> wasmtime::Result<Vec<Result<Lookup, Error>>> {
+    if answers.len() != count {
+        return Err(Implausible("more or fewer answers than there were questions").into());
+    }
+    answers.into_iter().map(|answer| checked(answer, lookup)).collect()
+}
+
 pub(crate) fn lookup(lookup: wit::Lookup) -> wasmtime::Result<Lookup> {
     Ok(match lookup {
         wit::Lookup::Hit(entry) => {
             let seconds = u64::try_from(entry.expires_at).ok().filter(|&seconds| seconds <= LATEST);
             let expires_at = seconds.ok_or(Implausible("an expiry outside of the years 1970 to 9999"))?;
+            if entry.metadata.len() > DOCUMENT_BYTES {
+                return Err(Implausible("a document larger than any that is stored").into());
+            }
             // An expiry is at most ten years ahead when it is stored, but the clock may be set back after that.
             if entry.fresh_for > LATEST * 1_000 {
                 return Err(Implausible("a document that is fresh for ever").into());

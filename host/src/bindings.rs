@@ -6,4 +6,5 @@ wasmtime::component::bindgen!({
     world: "cimd-cache",
     imports: { default: async },
     exports: { default: async },
+    ownership: Borrowing { duplicate_if_necessary: false },
 });

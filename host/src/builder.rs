@@ -2,21 +2,27 @@
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::instances::{self, COMPONENT, Instances};
-use crate::near::{self, Near};
-use crate::postgres::{DatabaseUrl, DatabaseUrlError, Limits, Postgres};
+use crate::near_cache::{self, NearCache};
+use crate::postgres::{Database, DatabaseUrl, DatabaseUrlError, Settings};
+use crate::sandbox::{self, COMPONENT, Sandbox};
 use crate::schema::Schema;
 use crate::sql::Sql;
+use crate::workers::{Limits, Workers};
 
 /// The longest deadline. The rules rely on no statement running for a minute, and the server's own time limit
 /// follows from the deadline.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
 
-/// For how long the near tier may keep a document: at most as long as a ticket is good.
+/// More than a Postgres has.
+const CONNECTIONS: RangeInclusive<usize> = 1..=1_000;
+
+/// The most gets that travel together: so many of the largest documents are a megabyte.
+const LONGEST_BATCH: usize = 32;
+
+/// For how long the near cache may keep a document: at most as long as a ticket is good.
 const NEAR_TTL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 
 /// Sets up a [`Cache`]; [`Cache::builder`] makes one. Every setting has a default but the database URL, and without
@@ -27,6 +33,7 @@ pub struct Builder {
     database_url: Option<Result<DatabaseUrl, DatabaseUrlError>>,
     schema: Schema,
     limits: Limits,
+    settings: Settings,
     calls_per_instance: u32,
     near_ttl: Option<Duration>,
     near_bytes: usize,
@@ -43,25 +50,19 @@ impl std::fmt::Debug for Binary {
     }
 }
 
-/// How many connections gets share. Calls on one are sent and answered together, which wants few; behind each works one
-/// process of the database on one of its cores, and while one answers a group nobody else is served by it, which wants
-/// several. On 2 cores 4 did most, with the shortest tail (docs/benchmarks.md). More cores here stand for more load, and for
-/// a larger database.
-fn read_lanes() -> usize {
-    std::thread::available_parallelism().map_or(4, |cores| (cores.get() / 2).clamp(4, 8))
-}
-
 impl Default for Builder {
     fn default() -> Self {
         let limits = Limits {
-            read_lanes: read_lanes(),
-            // Durable commits on one connection wait for each other: with 64 callers 4, 8 and 16 connections did 14,500,
-            // 18,200 and 22,300 puts a second (docs/benchmarks.md). But commits of several nodes are written together
-            // too, puts are rare beside gets, and a Postgres has 100 connections for all nodes as it comes.
-            write_lanes: 8,
-            // Enough to keep every lane busy; each costs an instance of some 60 KB, and more only wait elsewhere.
-            in_flight: 256,
+            // Each takes up to a batch at once, so that few are enough; the figures are in docs/benchmarks.md.
+            read_connections: 3,
+            // A commit is what puts wait for, and a Postgres has 100 connections for all nodes as it comes.
+            write_connections: 16,
+            batch: LONGEST_BATCH,
+            waiting: 4_096,
             deadline: Duration::from_secs(2),
+        };
+        let settings = Settings {
+            deadline: limits.deadline,
             // Long beside the pauses of a node that is in use, short beside the life of one that was busy once.
             idle: Duration::from_secs(300),
             direct: false,
@@ -70,6 +71,7 @@ impl Default for Builder {
             database_url: None,
             schema: Schema::default(),
             limits,
+            settings,
             calls_per_instance: u32::MAX,
             near_ttl: None,
             near_bytes: 32 << 20,
@@ -129,44 +131,46 @@ impl Builder {
         self
     }
 
-    /// How long a call may take in all: waiting for an instance, a connection and the database. 1 millisecond to 30
+    /// How long a call may take in all: waiting for a worker, a connection and the database. 1 millisecond to 30
     /// seconds; 2 seconds by default. [`Cache::with_deadline`] sets another one for some calls.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.limits.deadline = deadline;
         self
     }
 
-    /// How many connections gets share, at least 1; by default half as many as there are cores, and 4 to 8. A few do
-    /// best: queries on one connection are sent and answered together.
-    pub fn read_lanes(mut self, lanes: usize) -> Self {
-        self.limits.read_lanes = lanes;
+    /// The most connections for gets: 1 to 1,000, 3 by default. Each is opened when there is work for it, and takes up to
+    /// [a batch](Self::max_batch) of gets at once.
+    pub fn read_connections(mut self, connections: usize) -> Self {
+        self.limits.read_connections = connections;
         self
     }
 
-    /// How many connections puts and deletes share, at least 1; 8 by default. On one connection each waits for the commit
-    /// before it.
-    pub fn write_lanes(mut self, lanes: usize) -> Self {
-        self.limits.write_lanes = lanes;
+    /// The most connections for puts and deletes: 1 to 1,000, 16 by default. Each does one at a time, and waits for its
+    /// commit.
+    pub fn write_connections(mut self, connections: usize) -> Self {
+        self.limits.write_connections = connections;
         self
     }
 
-    /// How many connections there are for gets, and how many for puts and deletes.
-    pub fn lanes(&self) -> (usize, usize) {
-        (self.limits.read_lanes, self.limits.write_lanes)
-    }
-
-    /// How many calls may be under way at once, each with an instance of its own: 1 to 10,000, 256 by default. More
-    /// wait. One that cannot have its turn by its deadline, going by how long the others lately took, fails at once, with
-    /// [`Error::Unavailable`](crate::Error::Unavailable).
-    pub fn max_in_flight(mut self, calls: usize) -> Self {
-        self.limits.in_flight = calls;
+    /// The most gets that are asked in one statement: 1 to 32, 32 by default. With 1 each has a statement of its own, for
+    /// engines on which many keys are many shards; give it more [connections](Self::read_connections) then, 16 say.
+    pub fn max_batch(mut self, gets: usize) -> Self {
+        self.limits.batch = gets;
         self
     }
 
-    /// After how long without a call a connection is closed, at the latest after twice that; it is opened again by the
-    /// next call. At least 1 millisecond; 5 minutes by default.
+    /// The most calls that wait for a connection, of gets and of puts and deletes each: 1 to 1,000,000, 4,096 by default.
+    /// One that comes after those, or that could not be served by its deadline, going by how long others lately took,
+    /// fails at once with [`Error::Unavailable`](crate::Error::Unavailable).
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.limits.waiting = calls;
+        self
+    }
+
+    /// After how long without a call a connection is closed; it is opened again when there is work for it. At least 1
+    /// millisecond; 5 minutes by default.
     pub fn idle_timeout(mut self, idle: Duration) -> Self {
-        self.limits.idle = idle;
+        self.settings.idle = idle;
         self
     }
 
@@ -175,7 +179,7 @@ impl Builder {
     /// [`schema`](Self::schema) of one's own too, which makes gets faster; in the schema `cimd_cache` they always are. Behind
     /// such a pooler two schemas' statements could be taken for each other.
     pub fn direct(mut self) -> Self {
-        self.limits.direct = true;
+        self.settings.direct = true;
         self
     }
 
@@ -186,7 +190,7 @@ impl Builder {
         self
     }
 
-    /// Turns the near tier on: documents stay in this process's memory, and a get that finds one there asks nobody. What
+    /// Turns the near cache on: documents stay in this process's memory, and a get that finds one there asks nobody. What
     /// another node puts or deletes then stays unseen for up to `ttl`; all else is as without it: an expired document is
     /// not served, and a put or delete through this cache takes effect at once. 1 millisecond to 10 minutes; off by
     /// default.
@@ -195,7 +199,7 @@ impl Builder {
         self
     }
 
-    /// The most that the near tier keeps, in bytes: 64 KiB to 1 TiB, 32 MiB by default, which is some 30,000 documents.
+    /// The most that the near cache keeps, in bytes: 64 KiB to 1 TiB, 32 MiB by default, which is some 30,000 documents.
     pub fn near_bytes(mut self, bytes: usize) -> Self {
         self.near_bytes = bytes;
         self
@@ -221,19 +225,19 @@ impl Builder {
     ///
     /// [`BuildError`]: a setting that cannot be used.
     pub fn build(self) -> Result<Cache, BuildError> {
-        let sql = self.build_sql()?;
-        let limits = instances::Limits { most: self.limits.in_flight, calls_each: self.calls_per_instance };
-        let instances = Instances::new(sql.clone(), limits, &self.component.0).map_err(|error| {
-            if instances::is_out_of_memory(&error) {
+        self.check()?;
+        let sandbox = Sandbox::new(&self.component.0, self.calls_per_instance).map_err(|error| {
+            if sandbox::is_out_of_memory(&error) {
                 BuildError::OutOfMemory
-            } else if instances::is_denied(&error) {
+            } else if sandbox::is_denied(&error) {
                 BuildError::NotExecutable
             } else {
                 BuildError::Component(error.into())
             }
         })?;
-        let near = self.near_ttl.map(|ttl| Near::new(near::Settings { ttl, bytes: self.near_bytes }));
-        Ok(Cache::new(sql, instances, near, self.limits.deadline))
+        let near =
+            self.near_ttl.map(|ttl| NearCache::new(near_cache::Settings { ttl, bytes: self.near_bytes }));
+        Ok(Cache::new(Workers::new(self.database()?, Some(sandbox), near, self.limits)))
     }
 
     /// Only the import `sql`, for a program that runs the component under its own wasmtime: see [`crate::sql`].
@@ -243,16 +247,14 @@ impl Builder {
     /// [`BuildError`]: a setting that cannot be used.
     pub fn build_sql(&self) -> Result<Sql, BuildError> {
         self.check()?;
-        let postgres = match &self.database_url {
-            None => None,
-            Some(url) => {
-                let url = url.as_ref().map_err(Clone::clone)?;
-                Some(Arc::new(
-                    Postgres::new(url, &self.schema, &self.limits).map_err(BuildError::Certificates)?,
-                ))
-            }
-        };
-        Ok(Sql::new(postgres, self.limits.deadline))
+        Ok(Sql::new(Workers::new(self.database()?, None, None, self.limits)))
+    }
+
+    fn database(&self) -> Result<Option<Database>, BuildError> {
+        let Some(url) = &self.database_url else { return Ok(None) };
+        let url = url.as_ref().map_err(Clone::clone)?;
+        let settings = Settings { deadline: self.limits.deadline, ..self.settings.clone() };
+        Database::new(url, &self.schema, &settings).map(Some).map_err(BuildError::Certificates)
     }
 
     fn check(&self) -> Result<(), BuildError> {
@@ -262,15 +264,22 @@ impl Builder {
                 (Duration::from_millis(1)..=LONGEST_DEADLINE).contains(&limits.deadline),
                 "the deadline has to be 1 millisecond to 30 seconds",
             ),
-            (limits.idle >= Duration::from_millis(1), "the idle timeout has to be at least 1 millisecond"),
-            (limits.read_lanes >= 1, "there has to be at least 1 lane for reads"),
-            (limits.write_lanes >= 1, "there has to be at least 1 lane for writes"),
-            ((1..=10_000).contains(&limits.in_flight), "1 to 10,000 calls may be in flight"),
+            (
+                self.settings.idle >= Duration::from_millis(1),
+                "the idle timeout has to be at least 1 millisecond",
+            ),
+            (CONNECTIONS.contains(&limits.read_connections), "1 to 1,000 connections may be for gets"),
+            (
+                CONNECTIONS.contains(&limits.write_connections),
+                "1 to 1,000 connections may be for puts and deletes",
+            ),
+            ((1..=LONGEST_BATCH).contains(&limits.batch), "1 to 32 gets may be asked at once"),
+            ((1..=1_000_000).contains(&limits.waiting), "1 to 1,000,000 calls may wait"),
             (
                 self.near_ttl.is_none_or(|ttl| NEAR_TTL.contains(&ttl)),
-                "the near tier's time to live has to be 1 millisecond to 10 minutes",
+                "the near cache's time to live has to be 1 millisecond to 10 minutes",
             ),
-            ((64 << 10..=1 << 40).contains(&self.near_bytes), "the near tier may keep 64 KiB to 1 TiB"),
+            ((64 << 10..=1 << 40).contains(&self.near_bytes), "the near cache may keep 64 KiB to 1 TiB"),
             (self.calls_per_instance >= 1, "an instance has to serve at least 1 call"),
         ] {
             if !in_range {

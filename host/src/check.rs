@@ -5,9 +5,11 @@
 
 mod error;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cimd_cache_guest::statements;
+use cimd_cache_guest::statements::{self, Purpose};
+use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -16,8 +18,9 @@ use tokio_postgres::types::Type;
 use crate::inspect::{self, HISTORY, Privilege, column, one_row};
 use crate::migrations;
 use crate::postgres::Failure;
+use crate::request::Request;
 use crate::schema::Schema;
-use crate::sql::Sql;
+use crate::workers::Workers;
 
 pub use self::error::CheckError;
 
@@ -63,9 +66,14 @@ const MINUTE: i64 = 60_000;
 const KEYS: usize = 8;
 
 /// Asks for everything, and reports the first thing that is not right.
-pub(crate) async fn check(sql: &Sql, deadline: Instant) -> Result<Readiness, CheckError> {
-    let postgres = sql.postgres().ok_or(CheckError::NotConfigured)?;
-    postgres.ask(deadline, async |client| look_at(client, postgres.schema()).await).await?
+pub(crate) async fn check(workers: &Arc<Workers>, deadline: Instant) -> Result<Readiness, CheckError> {
+    let database = workers.database().ok_or(CheckError::NotConfigured)?.clone();
+    // It is some ten round trips, over a network that may be far.
+    let patience = 2 * database.liveness.silence();
+    let look = Request::new(deadline, false, 0, move |worker| {
+        worker.ask(patience, async move |client: &Client| look_at(client, &database.schema).await).boxed()
+    });
+    workers.submit(Purpose::Read, look).await?
 }
 
 /// The outer error is the connection's, the inner one is what was found.

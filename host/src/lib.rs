@@ -41,9 +41,9 @@
 //!
 //! # What goes over which connection
 //!
-//! A [`Cache`] opens connections when it first needs them and keeps them: a few that all gets share, some for puts and
-//! deletes, one for sweeps. It replaces those that fail. A call does not wait for a free
-//! connection: it sends its statement behind those of the others.
+//! A [`Cache`] opens connections when it first needs them and keeps them for a while: a few for gets, some for puts and
+//! deletes, one for sweeps. Each does one thing at a time, and gets that wait for one travel together: one statement looks
+//! up to 32 documents up. It replaces connections that fail.
 //!
 //! # Programs with a wasmtime of their own
 //!
@@ -51,33 +51,41 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod admission;
 mod answer;
 mod bindings;
 mod builder;
 mod cache;
+mod calls;
 mod check;
 mod error;
 mod inspect;
-mod instances;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod loan;
+mod log_limit;
 pub mod migrations;
-mod near;
+mod near_cache;
 mod postgres;
 pub mod private_postgres;
+mod queue;
+mod request;
+mod sandbox;
 mod schema;
 pub mod sql;
-mod throttle;
-mod turns;
+mod types;
+mod worker;
+mod workers;
 
 pub use crate::builder::{BuildError, Builder};
-pub use crate::cache::{Cache, Entry, Expiry, Lookup, Stats, Stored, Swept, Ticket};
+pub use crate::cache::Cache;
 pub use crate::check::{CheckError, Readiness};
 pub use crate::error::Error;
 pub use crate::postgres::{DatabaseUrl, DatabaseUrlError};
 pub use crate::schema::{Schema, SchemaError};
+pub use crate::types::{Entry, Expiry, Lookup, Stats, Stored, Swept, Ticket};
 pub use cimd_cache_guest::statements;
 
 /// The component: exports `cimd:cache/cache` and `cimd:cache/maintenance`, imports `cimd:cache/sql` and nothing else.
-pub const COMPONENT: &[u8] = instances::COMPONENT;
+pub const COMPONENT: &[u8] = sandbox::COMPONENT;

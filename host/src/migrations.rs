@@ -103,9 +103,9 @@ pub async fn migrate(database_url: &str, settings: impl Into<Settings>) -> Resul
     let url: DatabaseUrl = database_url.parse()?;
     let connector = Connector::new(&url).map_err(MigrateError::Certificates)?;
     let connected = connector.connect("", PATIENCE).await;
-    let Connected { mut client, connection, .. } =
+    let Connected { mut client, driver, .. } =
         connected.map_err(|failure| MigrateError::Connection(failure.into()))?;
-    let connection = tokio::spawn(connection);
+    let connection = tokio::spawn(driver);
     let result = match run(&mut client, &settings).await {
         Err(Stopped::Locked) => Err(MigrateError::Locked {
             waited: settings.wait,

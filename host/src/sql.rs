@@ -29,63 +29,75 @@
 //! The import is asynchronous, so the component has to be called with wasmtime's `call_async`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use cimd_cache_guest::statements::{self, DELETE, DELETE_ALL};
+use futures_util::FutureExt;
 use tokio::time::Instant;
 use wasmtime::component::{HasData, Linker};
 
 use crate::bindings::cimd::cache::sql::{self as wit, Error, Row, Value};
-use crate::postgres::{Admitted, Postgres};
+use crate::postgres::values;
+use crate::request::Request;
+use crate::sandbox::State;
+use crate::workers::Workers;
 
 /// The database that the component is lent, or the fact that there is none. Cheap to clone; all clones share the
-/// same connections.
+/// same connections, which end with the last of them.
 #[derive(Clone)]
-pub struct Sql {
-    postgres: Option<Arc<Postgres>>,
-    deadline: Duration,
+pub struct Sql(Arc<Handle>);
+
+/// What all clones of a cache or of an import hold.
+pub(crate) struct Handle(pub(crate) Arc<Workers>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Sql {
-    pub(crate) fn new(postgres: Option<Arc<Postgres>>, deadline: Duration) -> Self {
-        Self { postgres, deadline }
+    pub(crate) fn new(workers: Workers) -> Self {
+        Self(Arc::new(Handle(Arc::new(workers))))
     }
 
     /// What [`add_to_linker`] needs to answer a call. Each statement gets the whole deadline of the builder.
     pub fn view(&self) -> SqlView<'_> {
-        SqlView { sql: self, deadline: None }
-    }
-
-    pub(crate) fn view_until(&self, deadline: Instant) -> SqlView<'_> {
-        SqlView { sql: self, deadline: Some(deadline) }
-    }
-
-    pub(crate) fn postgres(&self) -> Option<&Postgres> {
-        self.postgres.as_deref()
+        SqlView(&self.0.0)
     }
 }
 
 impl std::fmt::Debug for Sql {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sql").field("configured", &self.postgres.is_some()).finish_non_exhaustive()
+        f.debug_struct("Sql").field("configured", &self.0.0.database().is_some()).finish_non_exhaustive()
     }
 }
 
 /// A [`Sql`] for the length of one call.
-#[derive(Debug)]
-pub struct SqlView<'a> {
-    sql: &'a Sql,
-    deadline: Option<Instant>,
+pub struct SqlView<'a>(&'a Arc<Workers>);
+
+impl std::fmt::Debug for SqlView<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlView").finish_non_exhaustive()
+    }
 }
 
 impl wit::Host for SqlView<'_> {
     async fn query(&mut self, statement: String, parameters: Vec<Value>) -> Result<Vec<Row>, Error> {
-        let postgres = self.sql.postgres().ok_or(Error::NotConfigured)?;
-        // A call of the cache's own brings its deadline along, and was let in by the pool of instances.
-        let (deadline, admitted) = match self.deadline {
-            Some(deadline) => (deadline, Admitted::Already),
-            None => (Instant::now() + self.sql.deadline, Admitted::Here),
-        };
-        postgres.query(&statement, &parameters, deadline, admitted).await
+        let Self(workers) = self;
+        if workers.database().is_none() {
+            return Err(Error::NotConfigured);
+        }
+        let index = workers.index_of(&statement)?;
+        // Before it waits: what is refused anyway must not take up the room.
+        values::check_parameters(statements::ALL[index], &parameters)
+            .inspect_err(|failure| workers.log_failed(index, failure))?;
+        let (statement, deadline) = (statements::ALL[index], Instant::now() + workers.deadline());
+        let is_delete = [DELETE.name, DELETE_ALL.name].contains(&statement.name);
+        let bytes = values::size_of(&parameters);
+        let request = Request::new(deadline, is_delete, bytes, move |worker| {
+            worker.statement(index, parameters).boxed()
+        });
+        workers.submit(statement.purpose, request).await
     }
 }
 
@@ -105,4 +117,25 @@ struct HasSql;
 
 impl HasData for HasSql {
     type Data<'a> = SqlView<'a>;
+}
+
+/// The same import for the cache's own instances: it sends over the connection that the worker lends the call.
+pub(crate) fn add_own_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wit::add_to_linker::<State, HasOwn>(linker, |state| Own(state))
+}
+
+struct Own<'a>(&'a mut State);
+
+impl wit::Host for Own<'_> {
+    async fn query(&mut self, statement: String, parameters: Vec<Value>) -> Result<Vec<Row>, Error> {
+        // An instance that is only just being made has none.
+        let loan = self.0.loan.as_mut().ok_or(Error::Unavailable)?;
+        loan.query(&statement, &parameters).await
+    }
+}
+
+struct HasOwn;
+
+impl HasData for HasOwn {
+    type Data<'a> = Own<'a>;
 }

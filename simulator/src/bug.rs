@@ -32,7 +32,8 @@ pub enum Seen {
     InSequence,
     /// Only by calls that overlap.
     ByOverlap,
-    /// Only by calls that overlap in a way which a million histories may not show: the model has a test of its own.
+    /// Only by calls that overlap, or steps back of the clock, in a way which a hundred thousand histories may not show:
+    /// the model has a test of its own.
     Rarely,
     /// Only if the guest's second look at the expiry is gone too.
     BehindTheGuest,
@@ -90,6 +91,25 @@ bugs! {
         "(n.now operator(pg_catalog.+) p.clock_tolerance)" => "n.now";
     /// A get returns what was purged.
     GetIgnoresPurge: GET, InSequence, "\n and m.after_purge operator(pg_catalog.=) p.purged_at" => "";
+    /// A get-many returns what has expired.
+    ManyIgnoreExpiry: GET_MANY, BehindTheGuest,
+        "m.expires_at operator(pg_catalog.>) (n.now operator(pg_catalog.+) p.clock_tolerance)\n             and " => "";
+    /// To a get-many, the clocks do not differ.
+    ManyIgnoreTolerance: GET_MANY, InSequence, "p.clock_tolerance" => "interval '0 seconds'";
+    /// The ticket of a get-many is from the clock of reads.
+    ManyTicketOfAnotherClock: GET_MANY, InSequence, "n.now operator(pg_catalog.-) p.clock_tolerance" => "n.now";
+    /// To a get-many, a document is fresh until the clock of reads shows its expiry.
+    ManyFreshOnAnotherClock: GET_MANY, InSequence,
+        "m.expires_at operator(pg_catalog.-) p.clock_tolerance operator(pg_catalog.-) p.clock_tolerance"
+            => "m.expires_at";
+    /// A get-many returns what has expired by the clock of writes.
+    ManyExpiredOnAnotherClock: GET_MANY, BehindTheGuest,
+        "(n.now operator(pg_catalog.+) p.clock_tolerance)" => "n.now";
+    /// A get-many returns what was purged.
+    ManyIgnorePurge: GET_MANY, InSequence, "\n             and m.after_purge operator(pg_catalog.=) p.purged_at" => "";
+    /// A get-many that finds nothing has no row.
+    ManyNeedDocument: GET_MANY, InSequence,
+        "left join cimd_cache.client_id_metadata" => "join cimd_cache.client_id_metadata";
     /// Every put replaces what is there.
     PutUnguarded: PUT, InSequence,
         "\nwhere excluded.fetched_at operator(pg_catalog.>=) m.fetched_at\n   or (case when m.metadata is null then m.expires_at else m.fetched_at end operator(pg_catalog.-) excluded.inserted_at)\n      operator(pg_catalog.>) interval '60 seconds'"

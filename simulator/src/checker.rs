@@ -16,6 +16,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 
 use crate::history::{Answer, Between, Expiry, Failure, History, Micros, Position, Refusal, Request, Ticket};
 
@@ -57,6 +58,11 @@ impl fmt::Display for Violation {
 }
 
 impl Violation {
+    /// 1: the answers of a get-many are of one statement. What is wrong with them beside each other, if anything is.
+    pub(crate) fn of_get_many(calls: Range<usize>, discord: Option<&str>) -> Option<Self> {
+        discord.map(|why| Self { rule: 1, calls: calls.collect(), explanation: why.into() })
+    }
+
     /// 12: after eleven years, sweeps until `last` have removed all `rows`, each once, left none, and said so.
     pub(crate) fn of_sweeps(last: usize, rows: u64, removed: u64, left: u64, more: bool) -> Option<Self> {
         let explanation = || {

@@ -31,7 +31,7 @@ pub(crate) struct Choices {
 }
 
 /// The clocks of the database. Most histories have one. In a distributed engine each key is read by the clock of its
-/// node, and written by another.
+/// node, and written by another. A get-many has one clock for all its keys, here that of the first.
 pub(crate) struct Clocks {
     /// The most by which two differ, which the database has been told.
     pub(crate) tolerance: Micros,
@@ -113,13 +113,22 @@ impl Choices {
     pub(crate) fn request(&mut self, now: Micros) -> Asked {
         let key = self.rng.usize(0..self.keys);
         let request = match self.rng.u32(0..100) {
-            0..32 => Request::Get { key },
+            0..32 => return self.get(key),
             32..74 => return self.put(key, now),
             74..84 => Request::Delete { key },
             84..89 => Request::Purge,
             _ => Request::Sweep { limit: *self.one_of(&[0, 1, 2, 2, 1_000, 1_000, u32::MAX]) },
         };
-        Asked { request, ticket: None }
+        Asked::new(request)
+    }
+
+    /// A get, or often a get-many of some keys, of which some are the same.
+    fn get(&mut self, key: usize) -> Asked {
+        let also = self.percent(33).then(|| {
+            let others = self.rng.usize(0..4);
+            (0..others).map(|_| self.rng.usize(0..self.keys)).collect()
+        });
+        Asked { also, ..Asked::new(Request::Get { key }) }
     }
 
     fn put(&mut self, key: usize, now: Micros) -> Asked {
@@ -136,7 +145,8 @@ impl Choices {
             }
         });
         self.documents += 1;
-        Asked { request: Request::Put { key, document: self.documents, expiry, ticket }, ticket: text }
+        let request = Request::Put { key, document: self.documents, expiry, ticket };
+        Asked { ticket: text, ..Asked::new(request) }
     }
 
     fn ticket(&mut self) -> (Option<Ticket>, Option<String>) {

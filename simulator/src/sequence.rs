@@ -5,7 +5,7 @@
 //! and must come to the same verdict on both.
 
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
-use cimd_cache_guest::statements::{GET, Statement};
+use cimd_cache_guest::statements::{GET, GET_MANY, Statement};
 
 use crate::bug::Bug;
 use crate::calls::{self, Asked, Told};
@@ -23,7 +23,7 @@ pub trait Backend: Sql {
     /// Two clocks of the database may differ by so much: a history begins.
     fn begin(&mut self, clock_tolerance: Micros);
 
-    /// From now on `now()` is this, back or forth; and to a get, `read`.
+    /// From now on `now()` is this, back or forth; and to a get or a get-many, `read`.
     fn set_clock(&mut self, now: Micros, read: Micros);
 
     /// How many rows `client_id_metadata` has.
@@ -48,7 +48,7 @@ impl Model {
 
 impl Sql for Model {
     fn query(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Vec<Row>, SqlError> {
-        let now = if *statement == GET { self.read } else { self.now };
+        let now = if [GET, GET_MANY].contains(statement) { self.read } else { self.now };
         Ok(match self.table.begin(statement, &parameters, now) {
             Begun::Done(rows) => rows,
             Begun::Waiting(waiting) => self.table.apply(waiting),
@@ -77,7 +77,8 @@ pub fn simulate_in_sequence(seed: u64, backend: &mut dyn Backend) -> Simulated {
     let mut steps_back = *choices.one_of(&[0, 0, 0, 1, 2]);
     let clocks = Clocks::new(&mut choices);
     let history = History { clock_tolerance: clocks.tolerance, ..History::default() };
-    let mut sequence = Sequence { choices, backend, clock: START, clocks, position: 0, history };
+    let mut sequence =
+        Sequence { choices, backend, clock: START, clocks, position: 0, history, violations: Vec::new() };
     sequence.backend.begin(sequence.clocks.tolerance);
     sequence.backend.set_clock(START, START);
     let mut peak = START;
@@ -99,7 +100,7 @@ pub fn simulate_in_sequence(seed: u64, backend: &mut dyn Backend) -> Simulated {
     sequence.clock = peak + ELEVEN_YEARS;
     let left = sequence.sweep_all();
     let mut violations = checker::check(&sequence.history, |_, _| false).err().unwrap_or_default();
-    violations.extend(left);
+    violations.extend(sequence.violations.into_iter().chain(left));
     Simulated { history: sequence.history, steps: Vec::new(), violations }
 }
 
@@ -110,6 +111,8 @@ struct Sequence<'a> {
     clocks: Clocks,
     position: Position,
     history: History,
+    /// Those that the history does not show.
+    violations: Vec<Violation>,
 }
 
 /// The guest owns its database; this lends it one.
@@ -135,23 +138,25 @@ impl Sequence<'_> {
         if let Some(ticket) = told.ticket {
             self.choices.learn(ticket, Between::exactly(self.clock), (began, self.position));
         }
-        self.history.calls.push(Call {
+        let first = self.history.calls.len();
+        self.history.calls.extend(asked.requests().zip(&told.answers).map(|(request, &answer)| Call {
             node: 0,
             began,
             ended: self.position,
             settled: self.position,
             now: Between::exactly(self.clock),
-            request: asked.request,
-            answer: told.answer,
-        });
+            request,
+            answer,
+        }));
+        self.violations.extend(Violation::of_get_many(first..self.history.calls.len(), told.discord));
         told
     }
 
     fn sweep_all(&mut self) -> Option<Violation> {
         let rows = self.backend.rows();
         let (mut removed, mut left) = (0, true);
-        let sweep = Asked { request: Request::Sweep { limit: 2 }, ticket: None };
-        while let Answer::Swept { removed: some, more } = self.call(&sweep).answer {
+        let sweep = Asked::new(Request::Sweep { limit: 2 });
+        while let [Answer::Swept { removed: some, more }] = self.call(&sweep).answers[..] {
             removed += u64::from(some);
             left = more;
             if some == 0 || !more {

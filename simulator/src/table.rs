@@ -16,6 +16,8 @@ use cimd_cache_guest::statements::Statement;
 use crate::bug::Bug;
 use crate::history::Micros;
 
+mod reads;
+
 const SECOND: Micros = 1_000_000;
 const TICKET: Micros = 600 * SECOND;
 const LEFTOVER: Micros = 60 * SECOND;
@@ -85,6 +87,10 @@ impl Table {
     pub fn begin(&mut self, statement: &Statement, parameters: &[Value], now: Micros) -> Begun {
         let write = match statement.name {
             "get" => return Begun::Done(self.get(&text(&parameters[0]), now)),
+            "get-many" => {
+                let (urls, count) = (text(&parameters[0]), int(&parameters[1]));
+                return Begun::Done(self.get_many(&urls, count, now));
+            }
             "clock" => return Begun::Done(vec![vec![Value::Int64(now), Value::Int64(self.purged_at)]]),
             "put" => match self.select_put(parameters, now) {
                 Some(excluded) => Write::Put { url: text(&parameters[0]), excluded },
@@ -138,22 +144,6 @@ impl Table {
 
     fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
-    }
-
-    fn get(&self, url: &str, now: Micros) -> Vec<Row> {
-        let tolerance_but = |bug| {
-            if self.has(bug) || self.has(Bug::ToleranceIgnored) { 0 } else { self.clock_tolerance }
-        };
-        let latest_now = now + tolerance_but(Bug::ExpiredOnAnotherClock);
-        let found = self.documents.get(url).filter(|row| {
-            (row.expires_at > latest_now || self.has(Bug::GetIgnoresExpiry))
-                && (row.after_purge == self.purged_at || self.has(Bug::GetIgnoresPurge))
-        });
-        let metadata = found.and_then(|row| row.metadata.clone()).map_or(Value::Null, Value::Text);
-        let earlier = 2 * tolerance_but(Bug::FreshOnAnotherClock);
-        let expires_at = found.map_or(Value::Null, |row| Value::Int64(row.expires_at - earlier));
-        let ticket = now - tolerance_but(Bug::TicketOfAnotherClock);
-        vec![vec![Value::Int64(ticket), Value::Int64(self.purged_at), metadata, expires_at]]
     }
 
     /// The row that a put would insert, unless one of the conditions of its select fails.

@@ -5,6 +5,8 @@
 //! run again from its beginning on those answers; what it asks for next is noted, and that run thrown away. The
 //! guest has neither clock nor randomness, so it asks the same every time.
 
+use std::ops::Range;
+
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{Purpose, Statement};
 
@@ -59,6 +61,8 @@ struct World {
     history: History,
     /// How each call may fail, by its index.
     permitted: Vec<Option<Failure>>,
+    /// Those that the history does not show.
+    violations: Vec<Violation>,
     steps: Vec<String>,
 }
 
@@ -72,9 +76,9 @@ struct Style {
     steps_back: u32,
 }
 
-/// A call under way.
+/// A call under way. A get-many is several calls of the history, one after the other there.
 struct Flight {
-    call: usize,
+    calls: Range<usize>,
     asked: Asked,
     answers: Vec<Result<Vec<Row>, SqlError>>,
     stage: Stage,
@@ -82,7 +86,7 @@ struct Flight {
 
 /// A statement whose caller does not wait for it any more.
 struct Orphan {
-    call: usize,
+    calls: Range<usize>,
     stage: Stage,
 }
 
@@ -137,6 +141,7 @@ impl World {
             orphans: Vec::new(),
             history,
             permitted: Vec::new(),
+            violations: Vec::new(),
             steps: Vec::new(),
         }
     }
@@ -152,7 +157,7 @@ impl World {
         let permitted = &self.permitted;
         let verdict = checker::check(&self.history, |call, failure| permitted[call] == Some(failure));
         let mut violations = verdict.err().unwrap_or_default();
-        violations.extend(left);
+        violations.extend(self.violations.into_iter().chain(left));
         Simulated { history: self.history, steps: self.steps, violations }
     }
 
@@ -198,27 +203,31 @@ impl World {
         self.orphans.retain(|orphan| {
             let running = matches!(orphan.stage, Stage::Waiting(_));
             if running {
-                calls[orphan.call].settled = position;
+                calls[orphan.calls.clone()].iter_mut().for_each(|call| call.settled = position);
             }
             !running
         });
     }
 
     fn start(&mut self, asked: Asked) {
-        let call = self.history.calls.len();
+        let first = self.history.calls.len();
         let node = self.choices.rng.usize(0..NODES);
-        self.history.calls.push(Call {
+        self.history.calls.extend(asked.requests().map(|request| Call {
             node,
             began: self.position,
             ended: Position::MAX,
             settled: Position::MAX,
             now: Between { earliest: Micros::MAX, latest: Micros::MIN },
-            request: asked.request,
+            request,
             answer: Answer::Lost,
+        }));
+        let calls = first..self.history.calls.len();
+        self.permitted.resize(calls.end, None);
+        self.tell(|_| {
+            let requests: Vec<_> = asked.requests().collect();
+            format!("{} at node {node}: {requests:?}", named(&calls))
         });
-        self.permitted.push(None);
-        self.tell(|_| format!("call {call} at node {node}: {:?}", asked.request));
-        let flight = Flight { call, asked, answers: Vec::new(), stage: Stage::Answered(Ok(Vec::new())) };
+        let flight = Flight { calls, asked, answers: Vec::new(), stage: Stage::Answered(Ok(Vec::new())) };
         self.resume(flight);
     }
 
@@ -227,7 +236,7 @@ impl World {
         if let Err(error) = &answer {
             let timed_out = matches!(error, SqlError::TimedOut | SqlError::Database(_));
             let failure = if timed_out { Failure::TimedOut } else { Failure::Unavailable };
-            self.permitted[flight.call] = Some(failure);
+            self.permitted[flight.calls.clone()].fill(Some(failure));
         }
         flight.answers.push(answer);
         self.resume(flight);
@@ -243,32 +252,35 @@ impl World {
             self.flights.push(flight);
             return;
         }
-        if let (Some(ticket), Answer::Hit { .. } | Answer::Miss { .. }) = (told.ticket, told.answer) {
-            let read = &self.history.calls[flight.call];
+        if let Some(ticket) = told.ticket {
+            let read = &self.history.calls[flight.calls.start];
             self.choices.learn(ticket, read.now, (read.began, self.position));
         }
-        self.end(flight.call, told.answer);
+        self.violations.extend(Violation::of_get_many(flight.calls.clone(), told.discord));
+        self.end(&flight.calls, &told.answers);
     }
 
-    /// The caller has its answer, or does not wait for it any more.
-    fn end(&mut self, call: usize, answer: Answer) {
-        let orphaned = self.orphans.iter().any(|orphan| orphan.call == call);
-        let ended = &mut self.history.calls[call];
-        ended.answer = answer;
-        ended.ended = self.position;
-        if !orphaned {
-            self.settle(call);
+    /// The caller has its answers, or does not wait for them any more.
+    fn end(&mut self, calls: &Range<usize>, answers: &[Answer]) {
+        let orphaned = self.orphans.iter().any(|orphan| orphan.calls == *calls);
+        for (ended, &answer) in self.history.calls[calls.clone()].iter_mut().zip(answers) {
+            ended.answer = answer;
+            ended.ended = self.position;
         }
-        self.tell(|_| format!("call {call} ends: {answer:?}"));
+        if !orphaned {
+            self.settle(calls);
+        }
+        self.tell(|_| format!("{} ends: {answers:?}", named(calls)));
     }
 
     /// The call cannot take effect any more.
-    fn settle(&mut self, call: usize) {
-        let settled = &mut self.history.calls[call];
-        settled.settled = self.position;
-        if settled.now.earliest > settled.now.latest {
-            // None of its statements has ever begun.
-            settled.now = Between::exactly(self.clock);
+    fn settle(&mut self, calls: &Range<usize>) {
+        for settled in &mut self.history.calls[calls.clone()] {
+            settled.settled = self.position;
+            if settled.now.earliest > settled.now.latest {
+                // None of its statements has ever begun.
+                settled.now = Between::exactly(self.clock);
+            }
         }
     }
 
@@ -284,7 +296,7 @@ impl World {
                     self.deliver(flight, answer);
                 }
                 stage => {
-                    flight.stage = self.run_statement(flight.call, stage);
+                    flight.stage = self.run_statement(&flight.calls, stage);
                     self.flights.push(flight);
                 }
             }
@@ -292,10 +304,10 @@ impl World {
             let mut orphan = self.orphans.swap_remove(chosen - self.flights.len());
             let vanishes = matches!(orphan.stage, Stage::Sent(..)) && self.choices.percent(10);
             if !vanishes {
-                orphan.stage = self.run_statement(orphan.call, orphan.stage);
+                orphan.stage = self.run_statement(&orphan.calls, orphan.stage);
             }
             if vanishes || matches!(orphan.stage, Stage::Answered(_)) {
-                self.settle(orphan.call);
+                self.settle(&orphan.calls);
             } else {
                 self.orphans.push(orphan);
             }
@@ -303,14 +315,15 @@ impl World {
     }
 
     /// Begins or applies a statement.
-    fn run_statement(&mut self, call: usize, stage: Stage) -> Stage {
+    fn run_statement(&mut self, calls: &Range<usize>, stage: Stage) -> Stage {
         match stage {
             Stage::Sent(statement, parameters) => {
-                let now = &mut self.history.calls[call].now;
-                now.earliest = now.earliest.min(self.clock);
-                now.latest = now.latest.max(self.clock);
-                self.tell(|_| format!("call {call}: {} begins with {parameters:?}", statement.name));
-                let now = match self.history.calls[call].request {
+                for Call { now, .. } in &mut self.history.calls[calls.clone()] {
+                    now.earliest = now.earliest.min(self.clock);
+                    now.latest = now.latest.max(self.clock);
+                }
+                self.tell(|_| format!("{}: {} begins with {parameters:?}", named(calls), statement.name));
+                let now = match self.history.calls[calls.start].request {
                     Request::Get { key } => self.clocks.at_key(key, self.clock),
                     _ => self.clock,
                 };
@@ -323,12 +336,14 @@ impl World {
                 }
             }
             Stage::Waiting(waiting) if self.clock - waiting.now >= STATEMENT_TIMEOUT => {
-                self.tell(|_| format!("call {call}: the statement has run for a minute and is cancelled"));
+                self.tell(|_| {
+                    format!("{}: the statement has run for a minute and is cancelled", named(calls))
+                });
                 Stage::Answered(Err(SqlError::Database(QUERY_CANCELED.to_owned())))
             }
             Stage::Waiting(waiting) => {
                 let rows = self.table.apply(waiting);
-                self.tell(|_| format!("call {call}: the statement is applied: {} rows", rows.len()));
+                self.tell(|_| format!("{}: the statement is applied: {} rows", named(calls), rows.len()));
                 Stage::Answered(Ok(rows))
             }
             answered @ Stage::Answered(_) => answered,
@@ -346,10 +361,10 @@ impl World {
             Stage::Answered(_) => false,
         };
         if writes {
-            self.orphans.push(Orphan { call: flight.call, stage });
+            self.orphans.push(Orphan { calls: flight.calls.clone(), stage });
         }
         if self.choices.percent(25) {
-            self.end(flight.call, Answer::Lost);
+            self.end(&flight.calls, &vec![Answer::Lost; flight.calls.len()]);
         } else {
             let unavailable = self.choices.rng.bool();
             let error = if unavailable { SqlError::Unavailable } else { SqlError::TimedOut };
@@ -364,7 +379,7 @@ impl World {
         let (mut removed, mut left) = (0, true);
         while left {
             self.position += 1;
-            self.start(Asked { request: Request::Sweep { limit: 2 }, ticket: None });
+            self.start(Asked::new(Request::Sweep { limit: 2 }));
             while !self.flights.is_empty() {
                 self.go_on();
             }
@@ -384,5 +399,14 @@ impl World {
             let step = format!("{:>4}  {}", self.position, step(self));
             self.steps.push(step);
         }
+    }
+}
+
+/// Calls of the history that are one of a caller.
+fn named(calls: &Range<usize>) -> String {
+    if calls.len() == 1 {
+        format!("call {}", calls.start)
+    } else {
+        format!("calls {} to {}", calls.start, calls.end - 1)
     }
 }

@@ -42,7 +42,7 @@ fn without_the_clock_tolerance_what_was_deleted_comes_back() {
 
 #[test]
 fn calls_in_sequence_find_every_bug_that_needs_no_overlap() {
-    for &bug in Bug::ALL {
+    for &bug in Bug::ALL.iter().filter(|bug| bug.seen() != Seen::Rarely) {
         let found = first_violation(0..50_000, |seed| simulate_in_sequence(seed, &mut Model::new(Some(bug))));
         println!("{}: seed {found:?}", bug.name());
         assert_eq!(found.is_some(), bug.seen() == Seen::InSequence, "{bug:?}: {found:?}");

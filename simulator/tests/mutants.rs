@@ -19,16 +19,55 @@ const fn mutant(promise: &'static str, file: &'static str, from: &'static str, t
     Mutant { promise, file, from, to, bug: None }
 }
 
-const MUTANTS: [Mutant; 14] = [
-    Mutant {
-        bug: Some("GetIgnoresExpiry"),
-        ..mutant(
-            "the expiry is checked again",
-            "cache.rs",
-            "Value::Int64(expires_at)) if expires_at > now =>",
-            "Value::Int64(expires_at)) =>",
-        )
-    },
+/// A get and a get-many have the same look at the expiry, and each its statement, which has looked before.
+const EXPIRY_TAKEN_ON_TRUST: Mutant = mutant(
+    "the expiry is checked again",
+    "cache.rs",
+    "Value::Int64(expires_at)) if *expires_at > ticket.read_at() =>",
+    "Value::Int64(expires_at)) =>",
+);
+
+const MUTANTS: [Mutant; 23] = [
+    Mutant { bug: Some("GetIgnoresExpiry"), ..EXPIRY_TAKEN_ON_TRUST },
+    Mutant { bug: Some("ManyIgnoreExpiry"), ..EXPIRY_TAKEN_ON_TRUST },
+    mutant("each document is that of its URL", "cache.rs", "keys[next % keys.len()].0 != url {", "false {"),
+    mutant(
+        "each answer is at the place of its URL",
+        "cache.rs",
+        "keys.push((url.as_str(), answers.len()));",
+        "keys.push((url.as_str(), urls.len() - 1 - answers.len()));",
+    ),
+    mutant(
+        "each URL has an answer, however often it is asked for",
+        "cache.rs",
+        "keys[..at].iter().find(",
+        "keys[..0].iter().find(",
+    ),
+    mutant(
+        "hits and misses are of one moment",
+        "cache.rs",
+        "answers[*place] = Ok(Lookup::Miss(ticket));",
+        "answers[*place] = Ok(Lookup::Miss(Ticket::new(ticket.read_at(), 0).unwrap_or(ticket)));",
+    ),
+    mutant(
+        "as many URLs are sent as is said",
+        "cache.rs",
+        "Value::Int64(keys.len() as i64)",
+        "Value::Int64(keys.len() as i64 + 1)",
+    ),
+    mutant(
+        "a URL in an array is quoted",
+        "cache.rs",
+        "array.push('\"');\n        let mut rest",
+        "if true {\n            array.push_str(text);\n            continue;\n        }\n        let mut rest",
+    ),
+    mutant("a quote in an array is escaped", "cache.rs", "rest.find(['\"', '\\\\'])", "rest.find(['\\\\'])"),
+    mutant(
+        "a backslash in an array is escaped",
+        "cache.rs",
+        "rest.find(['\"', '\\\\'])",
+        "rest.find(['\"'])",
+    ),
     mutant(
         "a ticket far ahead of the clock is told from a lost race",
         "cache.rs",

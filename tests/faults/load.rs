@@ -22,12 +22,14 @@ pub(crate) struct Load {
     /// Of a thousand calls so many remove a document, and so many all documents.
     pub(crate) deletes: u32,
     pub(crate) purges: u32,
+    /// Whether they do nothing else but look documents up.
+    pub(crate) only_gets: bool,
 }
 
 impl Default for Load {
     fn default() -> Self {
         let pause = Duration::from_millis(4);
-        Self { keys: 24, callers: 12, pause, deletes: 20, purges: 0 }
+        Self { keys: 24, callers: 12, pause, deletes: 20, purges: 0, only_gets: false }
     }
 }
 
@@ -56,7 +58,9 @@ impl Callers {
                     let caller = Caller { record: &record, node, cache: &cache };
                     let mut random = fastrand::Rng::with_seed((node * 1_000 + number) as u64);
                     while !stop.load(Ordering::Relaxed) {
-                        if number == 0 {
+                        if load.only_gets {
+                            caller.get(random.usize(..load.keys)).await;
+                        } else if number == 0 {
                             archive(caller.clone(), load.keys + archived.fetch_add(1, Ordering::Relaxed))
                                 .await;
                         } else {

@@ -18,6 +18,7 @@ mod connections;
 mod crashes;
 mod disk;
 mod failover;
+mod hanging;
 mod network;
 mod pooler;
 mod soak;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cimd_cache::{Cache, Error};
 use cimd_cache_simulator::history::{Answer, Failure};
 
 use crate::load::Load;
@@ -49,8 +50,38 @@ async fn a_black_hole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_byte_a_second() {
-    let allowed = Allowed { left_over: 5, ..Allowed::default() };
-    behind_a_network("network: one byte a second for 5 s", Weather::Trickle, 5, allowed).await;
+    behind_a_network("network: one byte a second for 5 s", Weather::Trickle, 5, Allowed::default()).await;
+}
+
+/// For long enough that whoever waits longer from failure to failure would not be back in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_that_do_not_arrive_though_logins_work() {
+    let name = "network: logins work and statements do not, for 20 s";
+    behind_a_network(name, Weather::NoStatements, 20, Allowed::default()).await;
+}
+
+/// Deadlines that a round trip takes much of: what is slow is the server, and its answers arrive late. A connection that
+/// answers is healthy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn short_deadlines_on_a_slow_network_cost_no_connection() {
+    let _turn = turn().await;
+    let server = Server::start(&[], None).await;
+    let proxy = Proxy::to(server.socket()).await;
+    let builder = Cache::builder().database_url(&proxy.url("cimd_cache_app"));
+    let node = builder.deadline(Duration::from_millis(50)).read_connections(1).build().unwrap();
+    let patient = async || while node.get("https://client.example/").await.is_err() {};
+    tokio::time::timeout(Duration::from_secs(10), patient()).await.unwrap();
+    proxy.set(Weather::Delay(Duration::from_millis(10)));
+    let mut admin = server.admin().await;
+    for _ in 0..20 {
+        let lock = admin.transaction().await.unwrap();
+        lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
+        let slow = node.get("https://client.example/").await;
+        assert_eq!(slow, Err(Error::TimedOut));
+        lock.rollback().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), patient()).await.unwrap();
+    }
+    assert_eq!(node.stats().connections_opened, 1, "{:?}", node.stats());
 }
 
 /// Contract 10: what was sent may have been applied, so it is not sent again.

@@ -20,6 +20,8 @@ pub(crate) enum Weather {
     Hole,
     /// Answers arrive byte by byte, one a second.
     Trickle,
+    /// Logins work, and statements do not arrive: those that are sent meanwhile never do.
+    NoStatements,
 }
 
 pub(crate) struct Proxy {
@@ -95,6 +97,10 @@ async fn carry(
             let now = *weather.borrow();
             let written = match now {
                 Weather::Hole => std::future::pending().await,
+                // Parse, bind, or a query of what was prepared; a login has none of them.
+                Weather::NoStatements if !answers && matches!(chunk.first(), Some(b'P' | b'B' | b'E')) => {
+                    Ok(())
+                }
                 Weather::CutAnswers if answers => {
                     let _ = to.write_all(&chunk[..chunk.len() / 2]).await;
                     return;

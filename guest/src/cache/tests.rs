@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::sql::SqlError;
 
+mod many;
+
 const NOW: i64 = 1_795_465_560 * MICROS;
 const PURGED: i64 = 1_700_000_000 * MICROS;
 
@@ -164,11 +166,24 @@ fn any_value() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// A row of a get-many, mostly of one moment and of a URL that was asked for.
+fn any_row_of_many() -> impl Strategy<Value = Row> {
+    let time = |usual| prop_oneof![20 => Just(Value::Int64(usual)), 1 => any_value()];
+    let text = |text: &str| Just(Value::Text(text.to_owned()));
+    let url = prop_oneof![4 => text("u"), 4 => text("v"), 1 => any_value()];
+    let metadata = prop_oneof![8 => text("{}"), 1 => any_value()];
+    let expires_at =
+        prop_oneof![8 => (-MICROS..MICROS).prop_map(|by| Value::Int64(NOW + by)), 1 => any_value()];
+    (time(NOW), time(PURGED), url, metadata, expires_at)
+        .prop_map(|row| vec![row.0, row.1, row.2, row.3, row.4])
+}
+
 fn any_answer() -> impl Strategy<Value = Result<Vec<Row>, SqlError>> {
     use proptest::collection::vec;
     prop_oneof![
         4 => vec(vec(any_value(), 0..6), 0..3).prop_map(Ok),
         4 => vec(vec(any_value(), 4..5), 1..2).prop_map(Ok),
+        4 => vec(any_row_of_many(), 0..5).prop_map(Ok),
         1 => ".{0,6}".prop_map(|state| Err(SqlError::Database(state))),
         1 => Just(Err(SqlError::TooLarge)),
     ]
@@ -184,6 +199,21 @@ proptest! {
         if let Ok(Lookup::Hit(entry)) = Cache(&mut run()).get("u") {
             prop_assert!(entry.expires_at >= entry.ticket.read_at() / MICROS);
         }
+        let many = Cache(&mut run()).get_many(&["u", "", "v", "u"].map(str::to_owned));
+        let [u, Err(Error::InvalidUrl(_)), v, again] = &many[..] else { panic!("{many:?}") };
+        prop_assert_eq!(u, again);
+        let mut moments = Vec::new();
+        for answer in [u, v] {
+            moments.push(match answer {
+                Ok(Lookup::Hit(entry)) => {
+                    prop_assert!(entry.expires_at >= entry.ticket.read_at() / MICROS);
+                    Ok(entry.ticket)
+                }
+                Ok(Lookup::Miss(ticket)) => Ok(*ticket),
+                Err(error) => Err(error),
+            });
+        }
+        prop_assert_eq!(&moments[0], &moments[1]);
         let _ = put(&mut run(), Expiry::At(at), Some(read_at));
         let _ = put(&mut run(), Expiry::After(at.unsigned_abs()), None);
         let _ = Cache(&mut run()).delete("u");

@@ -201,7 +201,7 @@ pub(super) struct Bench {
     #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) callers: Vec<u16>,
     /// Against whom
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "pipelined,pool,fresh,near")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "pipelined,pool,batched,fresh,near")]
     pub(super) against: Vec<Rival>,
     /// Against Redis too, which should hold nothing else: redis://host:port
     #[arg(long, value_name = "URL")]
@@ -212,15 +212,18 @@ pub(super) struct Bench {
     /// How long a turn takes
     #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
     pub(super) seconds: Duration,
-    /// How long the near tier keeps a document, where it is on
+    /// How long the near cache keeps a document, where it is on
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) near_ttl: Duration,
-    /// How many connections the cache has for gets, and so has pipelined native code; by default as always
+    /// How many connections the cache has for gets; by default as always
     #[arg(long, value_name = "N")]
-    pub(super) read_lanes: Option<usize>,
+    pub(super) read_connections: Option<usize>,
     /// The same for puts
     #[arg(long, value_name = "N")]
-    pub(super) write_lanes: Option<usize>,
+    pub(super) write_connections: Option<usize>,
+    /// How many gets the cache asks in one statement at most; by default as always
+    #[arg(long, value_name = "N")]
+    pub(super) max_batch: Option<usize>,
     /// A file for the results as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
@@ -229,13 +232,15 @@ pub(super) struct Bench {
 /// Whom the cache is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Rival {
-    /// Native tokio-postgres on as many connections as the cache has, on which calls overlap
+    /// Native tokio-postgres on 4 connections for gets and 8 for puts, on which calls overlap
     Pipelined,
     /// Native tokio-postgres with a pool of 16 connections, one call at a time on each
     Pool,
+    /// Native tokio-postgres whose gets travel together, over 3 connections, as the cache's do; its puts go over a pool of 16
+    Batched,
     /// The cache with an instance for each call
     Fresh,
-    /// The cache with the near tier
+    /// The cache with the near cache
     Near,
 }
 

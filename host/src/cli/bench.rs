@@ -8,6 +8,7 @@ mod arena;
 mod contenders;
 mod footprint;
 mod load;
+mod native;
 mod population;
 mod report;
 mod sweeping;
@@ -21,16 +22,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use self::arena::Arena;
-use self::contenders::{Native, Redis};
+use self::contenders::Redis;
 use self::load::Measured;
 pub(super) use self::load::Workload;
+use self::native::{Batched, Native};
 use self::population::Population;
 use self::report::{Section, Series};
 use super::args::{Bench, Database, Rival};
 use super::{Failed, Outcome, interrupted, print};
 
-/// How many connections the pool of native code has.
+/// How many connections native code has: in a pool, for gets and puts that share them, and for batches of gets.
 const POOL: usize = 16;
+const PIPELINED: (usize, usize) = (4, 8);
+const BATCHED: usize = 3;
 
 pub(super) async fn run(database: &Database, arguments: Bench) -> Result<Outcome, Failed> {
     if database.schema != Schema::default() {
@@ -78,8 +82,15 @@ async fn measure(arena: &Arena, arguments: &Bench) -> Result<Value> {
     let mut sections = Vec::new();
     for &workload in &arguments.workload {
         for &callers in &arguments.callers {
-            let section =
-                compare(&contenders, &population, workload, callers.into(), arguments, &progress).await?;
+            let section = compare(
+                &contenders,
+                (Some(arena), &population),
+                workload,
+                callers.into(),
+                arguments,
+                &progress,
+            )
+            .await?;
             progress.suspend(|| say(section.table()))?;
             sections.push(section.json());
         }
@@ -129,7 +140,7 @@ fn bar(what: &'static str) -> ProgressBar {
 /// The turns of all contenders with one workload.
 async fn compare(
     contenders: &[Entrant],
-    population: &Arc<Population>,
+    on: (Option<&Arena>, &Arc<Population>),
     workload: Workload,
     callers: usize,
     arguments: &Bench,
@@ -140,7 +151,7 @@ async fn compare(
     for round in 0..usize::from(arguments.rounds) {
         for at in 0..contenders.len() {
             let turn = (at + round) % contenders.len();
-            let measured = contenders[turn].run(population, workload, callers, arguments.seconds).await;
+            let measured = contenders[turn].run(on, workload, callers, arguments.seconds).await;
             let measured = measured.with_context(|| format!("{} failed", contenders[turn].name()))?;
             entries[turn].rounds.push(measured);
             progress.inc(1);
@@ -153,6 +164,7 @@ async fn compare(
 enum Entrant {
     Cache(&'static str, Cache),
     Native(&'static str, Native),
+    Batched(Batched),
     Redis(Redis),
 }
 
@@ -160,28 +172,30 @@ impl Entrant {
     fn name(&self) -> &'static str {
         match self {
             Self::Cache(name, _) | Self::Native(name, _) => name,
+            Self::Batched(_) => "native, batched",
             Self::Redis(_) => "Redis",
         }
     }
 
     async fn run(
         &self,
-        population: &Arc<Population>,
+        on: (Option<&Arena>, &Arc<Population>),
         workload: Workload,
         callers: usize,
         time: Duration,
     ) -> Result<Measured> {
         match self {
-            Self::Cache(_, cache) => load::run(cache, population, workload, callers, time).await,
-            Self::Native(_, native) => load::run(native, population, workload, callers, time).await,
-            Self::Redis(redis) => load::run(redis, population, workload, callers, time).await,
+            Self::Cache(_, cache) => load::run(cache, on, workload, callers, time).await,
+            Self::Native(_, native) => load::run(native, on, workload, callers, time).await,
+            Self::Batched(batched) => load::run(batched, on, workload, callers, time).await,
+            Self::Redis(redis) => load::run(redis, on, workload, callers, time).await,
         }
     }
 
     async fn clear(&self, population: &Population) -> Result<()> {
         match self {
             Self::Redis(redis) => redis.clear(population).await,
-            Self::Cache(..) | Self::Native(..) => Ok(()),
+            Self::Cache(..) | Self::Native(..) | Self::Batched(_) => Ok(()),
         }
     }
 }
@@ -193,14 +207,15 @@ async fn enter(
     population: &Arc<Population>,
 ) -> Result<Vec<(Entrant, Option<f64>)>> {
     let most = arguments.callers.iter().copied().max().unwrap_or(1).into();
-    let lanes = cache(arena, arguments).lanes();
-    let native = || Native::pipelined(&arena.parsed, &arena.schema, lanes.0, lanes.1);
+    let native = || Native::pipelined(&arena.parsed, &arena.schema, PIPELINED.0, PIPELINED.1);
     // The load itself takes memory the first time.
     let mut entrants = vec![];
-    Entrant::Native("", native().await?).run(population, Workload::Get, most, arguments.seconds).await?;
+    Entrant::Native("", native().await?)
+        .run((Some(arena), population), Workload::Get, most, arguments.seconds)
+        .await?;
     let mut before = footprint::resident();
     let mut add = async |entrant: Entrant| {
-        entrant.run(population, Workload::Get, most, arguments.seconds).await?;
+        entrant.run((Some(arena), population), Workload::Get, most, arguments.seconds).await?;
         let now = footprint::resident();
         entrants.push((entrant, now.zip(before).map(|(now, before)| now - before)));
         before = now;
@@ -213,12 +228,15 @@ async fn enter(
             Rival::Pool => {
                 Entrant::Native("native, pool of 16", Native::pool(&arena.parsed, &arena.schema, POOL).await?)
             }
+            Rival::Batched => {
+                Entrant::Batched(Batched::new(&arena.parsed, &arena.schema, BATCHED, POOL).await?)
+            }
             Rival::Fresh => Entrant::Cache(
                 "cache, an instance for each call",
                 cache(arena, arguments).calls_per_instance(1).build()?,
             ),
             Rival::Near => Entrant::Cache(
-                "cache, near tier",
+                "cache, near cache",
                 cache(arena, arguments).near_ttl(arguments.near_ttl).build()?,
             ),
         })
@@ -234,11 +252,14 @@ async fn enter(
 
 fn cache(arena: &Arena, arguments: &Bench) -> Builder {
     let mut builder = arena.builder();
-    if let Some(lanes) = arguments.read_lanes {
-        builder = builder.read_lanes(lanes);
+    if let Some(connections) = arguments.read_connections {
+        builder = builder.read_connections(connections);
     }
-    if let Some(lanes) = arguments.write_lanes {
-        builder = builder.write_lanes(lanes);
+    if let Some(connections) = arguments.write_connections {
+        builder = builder.write_connections(connections);
+    }
+    if let Some(gets) = arguments.max_batch {
+        builder = builder.max_batch(gets);
     }
     builder
 }

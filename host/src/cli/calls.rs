@@ -240,8 +240,7 @@ fn statement_list() -> Value {
 }
 
 fn build(database: &Database) -> Result<Cache, Failed> {
-    // One call at a time needs no more.
-    let mut builder = Cache::builder().schema(database.schema.clone()).max_in_flight(1).deadline(DEADLINE);
+    let mut builder = Cache::builder().schema(database.schema.clone()).deadline(DEADLINE);
     if let Some(url) = database.url() {
         builder = builder.database_url(url);
     }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures_util::future::Either;
+use futures_util::future::{Either, FutureExt};
 use tokio::time::Instant;
 use tokio_postgres::config::LoadBalanceHosts;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Failure;
-use super::dial::{self, Endpoint, Heard, Socket, Target};
+use super::connection::Driver;
+use super::dial::{self, Socket, Target};
 use super::password::Passwords;
 use super::tls::Certificates;
 use super::url::{DatabaseUrl, Tls, Wanted};
@@ -33,20 +34,12 @@ struct Login {
 }
 
 /// A connection that is open.
-pub(crate) struct Connected<C> {
+pub(crate) struct Connected {
     pub(crate) client: Client,
     /// The connection itself: it ends when the connection does, and has to be polled for the client to get answers.
-    pub(crate) connection: C,
-    pub(super) heard: Heard,
-    pub(super) server: Server,
-}
-
-/// The server that a connection leads to.
-#[derive(Clone, Debug)]
-pub(super) struct Server {
-    endpoint: Endpoint,
-    /// What its certificate has to be for.
-    name: String,
+    pub(crate) driver: Driver,
+    /// The number of the server's process that serves it.
+    pub(super) process: i32,
 }
 
 /// How long connecting may take.
@@ -71,11 +64,7 @@ impl Connector {
     }
 
     /// Connects to the first address of the first host that will do, logs in and applies `settings`.
-    pub(crate) async fn connect(
-        &self,
-        settings: &str,
-        patience: Patience,
-    ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
+    pub(crate) async fn connect(&self, settings: &str, patience: Patience) -> Result<Connected, Failure> {
         let mut targets: Vec<_> = self.targets.iter().collect();
         if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut targets);
@@ -106,7 +95,7 @@ impl Connector {
         wanted: Wanted,
         settings: &str,
         patience: Patience,
-    ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
+    ) -> Result<Connected, Failure> {
         let until = Instant::now() + patience.whole;
         let login = self.login_for(target).await?;
         let mut endpoints = target.endpoints().await.map_err(|error| Failure::Lookup(error.into()))?;
@@ -123,7 +112,7 @@ impl Connector {
                 let socket = endpoint.dial(&login.config, patience.silence).await;
                 let socket = socket.map_err(|error| Failure::Dial(error.into()))?;
                 let heard = socket.heard();
-                let connected = self.log_in(&login, socket, (target, endpoint), (settings, wanted));
+                let connected = self.log_in(&login, socket, target, (settings, wanted));
                 heard.watch(patience.silence, connected).await.unwrap_or(Err(Failure::Silent))
             };
             match tokio::time::timeout(each, connected).await.unwrap_or(Err(Failure::Silent)) {
@@ -138,10 +127,9 @@ impl Connector {
         &self,
         login: &Login,
         socket: Socket,
-        (target, endpoint): (&Target, &Endpoint),
+        target: &Target,
         (settings, wanted): (&str, Wanted),
-    ) -> Result<Connected<impl Future<Output = ()> + Send + use<>>, Failure> {
-        let heard = socket.heard();
+    ) -> Result<Connected, Failure> {
         let (client, connection) = match login.tls.clone() {
             None => {
                 let (client, connection) = login.config.connect_raw(socket, NoTls).await?;
@@ -155,20 +143,18 @@ impl Connector {
                 (client, Either::Right(connection))
             }
         };
-        let mut connection = Box::pin(async move {
+        let driver = async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "the database connection ended");
             }
-        });
-        {
-            let prepare = std::pin::pin!(prepare(&client, settings, wanted));
-            match futures_util::future::select(prepare, &mut connection).await {
-                Either::Left((prepared, _)) => prepared?,
-                Either::Right(((), _)) => return Err(Failure::Unavailable),
-            }
-        }
-        let server = Server { endpoint: endpoint.clone(), name: target.name.clone() };
-        Ok(Connected { client, connection, heard, server })
+        };
+        let mut driver: Driver = Box::pin(driver.fuse());
+        let prepare = Box::pin(prepare(&client, settings, wanted));
+        let process = match futures_util::future::select(prepare, &mut driver).await {
+            Either::Left((process, _)) => process?,
+            Either::Right(((), _)) => return Err(Failure::Unavailable),
+        };
+        Ok(Connected { client, driver, process })
     }
 
     /// Why a server did not let us in. The code for a refused certificate is that of other refusals too.
@@ -184,25 +170,6 @@ impl Connector {
             }
             failure => failure,
         }
-    }
-
-    /// Asks the server to stop what a connection of ours is about, within `patience`. Nobody learns whether it does.
-    pub(super) async fn cancel(&self, token: CancelToken, server: Server, patience: Duration) {
-        let cancel = async {
-            let tls = match &self.certificates {
-                None => None,
-                Some(certificates) => Some(certificates.now().await.ok()?),
-            };
-            let socket = server.endpoint.dial(&self.config, patience).await.ok()?;
-            match tls {
-                None => token.cancel_query_raw(socket, NoTls).await.ok(),
-                Some(mut tls) => {
-                    let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &server.name).ok()?;
-                    token.cancel_query_raw(socket, tls).await.ok()
-                }
-            }
-        };
-        let _ = tokio::time::timeout(patience, cancel).await;
     }
 
     /// What to log in with, the password and the certificates included as they are now. The files they may be in may be
@@ -221,22 +188,24 @@ impl Connector {
     }
 }
 
-/// Applies the settings and asks whether the server is one that is wanted, in one round trip.
-async fn prepare(client: &Client, settings: &str, wanted: Wanted) -> Result<(), Failure> {
-    let ask = "select pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_is_in_recovery()";
+/// Applies the settings and asks whether the server is one that is wanted, and for the number of its process, in one round
+/// trip.
+async fn prepare(client: &Client, settings: &str, wanted: Wanted) -> Result<i32, Failure> {
+    let ask = "select pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_is_in_recovery(), \
+               pg_catalog.pg_backend_pid()";
     let answer = client.simple_query(&format!("{settings}; {ask}")).await?;
-    let rows = answer.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some((row.try_get(0).ok()??, row.try_get(1).ok()??)),
+    let row = answer.iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
-    let (read_only, standby) =
-        rows.last().map_or((false, false), |(read_only, standby)| (read_only == "on", standby == "t"));
+    let column = |at| row.and_then(|row| row.try_get(at).ok()?).unwrap_or_default();
+    let (read_only, standby) = (column(0) == "on", column(1) == "t");
     match wanted {
         Wanted::ReadWrite if read_only => Err(Failure::ReadOnly),
         Wanted::Primary if standby => Err(Failure::ReadOnly),
         Wanted::ReadOnly if !read_only => Err(Failure::NotReadOnly),
         Wanted::Standby if !standby => Err(Failure::NotReadOnly),
-        _ => Ok(()),
+        _ => Ok(column(2).parse().unwrap_or_default()),
     }
 }
 

@@ -10,6 +10,8 @@ use crate::bindings::cimd::cache::sql::Error;
 /// Why a statement gave no rows, with what the operator's log needs.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    #[error("no database is configured")]
+    NotConfigured,
     #[error("the parameters are not those of the statement")]
     NotAllowed,
     #[error("a parameter or the result is too large")]
@@ -98,7 +100,8 @@ impl Failure {
                         || matches!(error.severity(), "FATAL" | "PANIC")
                 }
             },
-            Self::NotAllowed
+            Self::NotConfigured
+            | Self::NotAllowed
             | Self::TooLarge
             | Self::NoRow
             | Self::TimedOut
@@ -115,14 +118,25 @@ impl Failure {
         }
     }
 
-    /// Whether the statement, tried so often, may be sent once more: if the server said that it rolled it back, or if it
-    /// only reads. If what was lost is a connection between servers, which one learns when one uses it, only once: the
-    /// next try has a new connection there, and does not help if that cannot be had.
+    /// Whether a statement that failed so may have been applied: unless the server said that it rolled it back, or it was
+    /// never sent. A server that asks others cannot say so when it has lost one of them; nor does a pooler.
+    pub(crate) fn may_have_been_applied(&self) -> bool {
+        let is_unknown = match self {
+            Self::Database(error) => {
+                error.parsed_severity().is_none()
+                    || *error.code() == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+                    || self.is_of_a_connection()
+            }
+            _ => matches!(self, Self::TooLarge | Self::Silent | Self::TimedOut),
+        };
+        is_unknown || self.ends_connection()
+    }
+
+    /// Whether the statement, tried so often, may be sent once more over the same connection: if the server said that it
+    /// rolled it back, or, of one that only reads, that it lost a connection to another server. That one it learns when it
+    /// uses it, and so only once: the next try has a new connection there, and does not help if that cannot be had.
     pub(super) fn may_retry(&self, purpose: Purpose, tried: u32) -> bool {
-        self.is_conflict()
-            || (purpose == Purpose::Read
-                && (matches!(self, Self::Connection(_))
-                    || (self.is_of_a_connection() && (self.ends_connection() || tried == 1))))
+        self.is_conflict() || (purpose == Purpose::Read && self.is_of_a_connection() && tried == 1)
     }
 }
 
@@ -224,6 +238,7 @@ impl From<tokio_postgres::Error> for Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
+            Failure::NotConfigured => Self::NotConfigured,
             Failure::NotAllowed => Self::NotAllowed,
             Failure::TooLarge | Failure::NoRow => Self::TooLarge,
             Failure::Unavailable

@@ -12,8 +12,6 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio_postgres::Config;
@@ -116,19 +114,19 @@ pub(crate) enum Wanted {
 
 impl DatabaseUrl {
     /// Opens a connection of the caller's own, by the same rules as the cache's; it ends when the client is dropped. For
-    /// the command's benchmark, which measures other ways to use the same database. `calls` is how many calls are under
-    /// way on it, which the caller counts.
+    /// the command's benchmark, which measures other ways to use the same database, and drives the connection as those do.
     ///
     /// # Errors
     ///
     /// When there is no connection.
     #[doc(hidden)]
-    pub async fn connect(&self, calls: Arc<AtomicUsize>) -> anyhow::Result<tokio_postgres::Client> {
+    pub async fn connect(
+        &self,
+    ) -> anyhow::Result<(tokio_postgres::Client, impl Future<Output = ()> + Send + use<>)> {
         let connector = super::Connector::new(self)?;
         let patience = Patience { whole: Duration::from_secs(10), silence: Duration::from_secs(10) };
-        let Connected { client, connection, .. } = connector.connect("", patience).await?;
-        tokio::spawn(super::gather::gathering(connection, calls));
-        Ok(client)
+        let Connected { client, driver, .. } = connector.connect("", patience).await?;
+        Ok((client, driver))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use bytes::BytesMut;
-use cimd_cache_guest::statements::{Statement, Type};
+use cimd_cache_guest::limits::{URL_BYTES, URLS_AT_ONCE};
+use cimd_cache_guest::statements::{GET_MANY, Statement, Type};
 use futures_util::TryStreamExt;
 use tokio_postgres::types::{IsNull, ToSql, Type as PgType, to_sql_checked};
 use tokio_postgres::{Row, RowStream};
@@ -17,6 +18,11 @@ const PARAMETER_BYTES: usize = 64 * 1024;
 /// The most bytes that one result may have, each value counted as 16 and its text: room for a document of 16 KiB as
 /// `jsonb` spaces it out, and for a thousand rows of a sweep.
 const RESULT_BYTES: usize = 64 * 1024;
+
+/// The same of the statement that looks up many documents: as many URLs as the rules allow, each byte of them escaped, and
+/// a host's batch of the largest documents.
+const MANY_PARAMETER_BYTES: usize = URLS_AT_ONCE * (2 * URL_BYTES + 3) + PARAMETER_BYTES;
+const MANY_RESULT_BYTES: usize = 2 << 20;
 
 /// What one value occupies without its text.
 const VALUE_BYTES: usize = 16;
@@ -47,10 +53,20 @@ pub(crate) fn check_parameters(statement: &Statement, parameters: &[Value]) -> R
     {
         return Err(Failure::NotAllowed);
     }
-    if parameters.iter().map(size).sum::<usize>() > PARAMETER_BYTES {
+    let most = if is_many(statement) { MANY_PARAMETER_BYTES } else { PARAMETER_BYTES };
+    if size_of(parameters) > most {
         return Err(Failure::TooLarge);
     }
     Ok(())
+}
+
+/// What values occupy, in bytes.
+pub(crate) fn size_of(values: &[Value]) -> usize {
+    values.iter().map(size).sum()
+}
+
+fn is_many(statement: &Statement) -> bool {
+    statement.name == GET_MANY.name
 }
 
 fn size(value: &Value) -> usize {
@@ -105,10 +121,11 @@ pub(super) async fn collect(statement: &Statement, rows: RowStream) -> Result<Ve
     let mut rows = std::pin::pin!(rows);
     let mut result = Vec::new();
     let mut bytes = 0;
+    let most = if is_many(statement) { MANY_RESULT_BYTES } else { RESULT_BYTES };
     while let Some(row) = rows.try_next().await? {
         let values = read(statement, &row)?;
         bytes += values.iter().map(size).sum::<usize>();
-        if bytes > RESULT_BYTES {
+        if bytes > most {
             return Err(Failure::TooLarge);
         }
         result.push(values);

@@ -115,6 +115,7 @@ unsafe extern "C" fn get(url: *const u8, length: usize) -> *const Lookup {
             hit(Slice::text(recurse(u64::MAX, &query).to_string()))
         }
         ["trap"] => core::arch::wasm32::unreachable(),
+        ["many", _] => hit(Slice::text(order.join(" "))),
         ["query-and-keep-the-host", how] => {
             REALLOC.store(number(how) as u32, Relaxed);
             report(query(sql, &[Value::of_kind(b't')]))
@@ -145,6 +146,26 @@ unsafe extern "C" fn get(url: *const u8, length: usize) -> *const Lookup {
         ["answer-unaligned"] => return give(miss()).cast::<u8>().wrapping_add(1).cast(),
         _ => miss(),
     })
+}
+
+/// Many answers, each as that of a get, unless the first URL says otherwise.
+#[unsafe(export_name = "cimd:cache/cache@0.1.0#get-many")]
+unsafe extern "C" fn get_many(urls: *const Slice, count: usize) -> *const Slice {
+    // Safety: the host has just written them there; and a get gives what lives for ever.
+    let urls = unsafe { std::slice::from_raw_parts(urls, count) };
+    let answer = |url: &Slice| unsafe { std::ptr::read(get(url.start as *const u8, url.length as usize)) };
+    let mut answers: Vec<Lookup> = urls.iter().map(answer).collect();
+    let first = unsafe { std::slice::from_raw_parts(urls[0].start as *const u8, urls[0].length as usize) };
+    match first {
+        b"many too-few" => answers.truncate(count - 1),
+        b"many too-many" => answers.push(miss()),
+        b"many none" => answers.clear(),
+        b"many a-million" => answers.resize_with(1_000_000, miss),
+        b"many outside" => return give(Slice { start: u32::MAX - 8, length: count as u32 }),
+        b"many without-end" => return give(Slice { start: 0, length: u32::MAX }),
+        _ => {}
+    }
+    give(Slice::of(answers.leak()))
 }
 
 fn number(text: &str) -> usize {

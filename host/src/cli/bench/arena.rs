@@ -1,6 +1,6 @@
 //! Where a benchmark runs: a Postgres of its own, or a schema of its own in a database that was named.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cimd_cache::private_postgres::PrivatePostgres;
@@ -23,7 +23,8 @@ impl Arena {
     pub(super) async fn open(database: &Database) -> Result<Self> {
         let Some(url) = database.url() else { return Self::private().await };
         let parsed: DatabaseUrl = url.parse()?;
-        let admin = parsed.connect(Arc::default()).await.context("the database cannot be reached")?;
+        let (admin, driver) = parsed.connect().await.context("the database cannot be reached")?;
+        tokio::spawn(driver);
         let schema: Schema = format!("cimd_cache_bench_{:08x}", fastrand::u32(..)).parse()?;
         let arena = Self { url: url.to_owned(), parsed, schema, admin, private: None };
         arena.set_up().await
@@ -33,7 +34,8 @@ impl Arena {
         let private = tokio::task::spawn_blocking(PrivatePostgres::start).await??;
         let url = private.url("postgres", "postgres");
         let parsed: DatabaseUrl = url.parse()?;
-        let admin = parsed.connect(Arc::default()).await.context("the private Postgres cannot be reached")?;
+        let (admin, driver) = parsed.connect().await.context("the private Postgres cannot be reached")?;
+        tokio::spawn(driver);
         admin.batch_execute(migrations::ROLES).await?;
         Self { url, parsed, schema: Schema::default(), admin, private: Some(private) }.set_up().await
     }
@@ -67,6 +69,17 @@ impl Arena {
     /// Begins to set up a cache on it.
     pub(super) fn builder(&self) -> Builder {
         Cache::builder().database_url(&self.url).schema(self.schema.clone()).direct().deadline(DEADLINE)
+    }
+
+    /// Processor time that the processes which serve this database have had so far. None where they run elsewhere.
+    pub(super) async fn server_cpu(&self) -> Option<Duration> {
+        let processes = "select pid from pg_stat_activity where datname = current_database()";
+        let rows = self.admin.query(processes, &[]).await.ok()?;
+        let nanos = |row: &tokio_postgres::Row| {
+            let path = format!("/proc/{}/schedstat", row.try_get::<_, i32>(0).ok()?);
+            std::fs::read_to_string(path).ok()?.split(' ').next()?.parse::<u64>().ok()
+        };
+        rows.iter().map(nanos).sum::<Option<u64>>().map(Duration::from_nanos)
     }
 
     /// What runs there, for the report.

@@ -2,22 +2,16 @@
 //! give every call the same deadline.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::population::Population;
 use anyhow::{Context, Result, ensure};
-use cimd_cache::statements::{GET, PUT, Statement, Type};
-use cimd_cache::{Cache, DatabaseUrl, Expiry, Lookup, Schema, Stored, Ticket};
-use parking_lot::Mutex;
+use cimd_cache::{Cache, Expiry, Lookup, Stored, Ticket};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
-use tokio::sync::Semaphore;
-use tokio_postgres::types::{ToSql, Type as PgType};
-use tokio_postgres::{Client, Row, Statement as Prepared};
 
 /// How long a document that is put stays fresh.
-const LIFETIME: Duration = Duration::from_secs(86_400);
+pub(super) const LIFETIME: Duration = Duration::from_secs(86_400);
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -55,129 +49,6 @@ impl Contender for Cache {
         // A later put of the same document by another caller does not make this one fail.
         let stored = self.put(url, document, Expiry::After(LIFETIME), ticket).await?;
         ensure!(stored == Stored::Stored, "the cache superseded a put of now");
-        Ok(())
-    }
-}
-
-/// Native code on tokio-postgres with prepared statements, as it would be written with care.
-#[derive(Clone)]
-pub(super) struct Native(Arc<Connections>);
-
-struct Connections {
-    reads: Vec<Connection>,
-    writes: Vec<Connection>,
-    /// Who may have a connection for himself, and which are free; none in a pipelined one.
-    pool: Option<(Semaphore, Mutex<Vec<usize>>)>,
-}
-
-struct Connection {
-    client: Client,
-    get: Prepared,
-    put: Prepared,
-    calls: Arc<AtomicUsize>,
-}
-
-impl Native {
-    /// Calls share connections, and queries on one overlap.
-    pub(super) async fn pipelined(
-        url: &DatabaseUrl,
-        schema: &Schema,
-        reads: usize,
-        writes: usize,
-    ) -> Result<Self> {
-        let reads = connect(url, schema, reads).await?;
-        let writes = connect(url, schema, writes).await?;
-        Ok(Self(Arc::new(Connections { reads, writes, pool: None })))
-    }
-
-    /// A call has a connection for itself, and waits for one to be free.
-    pub(super) async fn pool(url: &DatabaseUrl, schema: &Schema, size: usize) -> Result<Self> {
-        let reads = connect(url, schema, size).await?;
-        let pool = Some((Semaphore::new(size), Mutex::new((0..size).collect())));
-        Ok(Self(Arc::new(Connections { reads, writes: Vec::new(), pool })))
-    }
-
-    async fn run<T: Send>(
-        &self,
-        write: bool,
-        run: impl AsyncFnOnce(&Connection) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T> {
-        let Connections { reads, writes, pool } = &*self.0;
-        Ok(match pool {
-            None => {
-                let connections = if write { writes } else { reads };
-                let connection =
-                    connections.iter().min_by_key(|connection| connection.calls.load(Ordering::Relaxed));
-                let connection = connection.context("there are no connections")?;
-                connection.calls.fetch_add(1, Ordering::Relaxed);
-                let result = tokio::time::timeout(DEADLINE, run(connection)).await;
-                connection.calls.fetch_sub(1, Ordering::Relaxed);
-                result??
-            }
-            Some((turns, free)) => {
-                let work = async {
-                    let _turn = turns.acquire().await?;
-                    let index = free.lock().pop().context("a turn without a connection")?;
-                    let result = run(&reads[index]).await;
-                    free.lock().push(index);
-                    Ok::<_, anyhow::Error>(result?)
-                };
-                tokio::time::timeout(DEADLINE, work).await??
-            }
-        })
-    }
-}
-
-async fn connect(url: &DatabaseUrl, schema: &Schema, count: usize) -> Result<Vec<Connection>> {
-    let mut connections = Vec::new();
-    for _ in 0..count {
-        let calls = Arc::<AtomicUsize>::default();
-        let client = url.connect(calls.clone()).await?;
-        let prepare = async |statement: &Statement| {
-            let types: Vec<_> = statement.parameters.iter().map(pg_type).collect();
-            client.prepare_typed(&schema.qualify(statement.sql), &types).await
-        };
-        let (get, put) = (prepare(&GET).await?, prepare(&PUT).await?);
-        connections.push(Connection { client, get, put, calls });
-    }
-    Ok(connections)
-}
-
-fn pg_type(of: &Type) -> PgType {
-    match of {
-        Type::Boolean => PgType::BOOL,
-        Type::Int64 => PgType::INT8,
-        Type::Text => PgType::TEXT,
-    }
-}
-
-/// What the rules make of a row: the document, if it is fresh.
-fn fresh(row: &Row) -> Result<String> {
-    let (now, expires_at): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(3)?);
-    let document: Option<String> = row.try_get(2)?;
-    document.filter(|_| expires_at > Some(now)).context("native code misses a document that is there")
-}
-
-impl Contender for Native {
-    async fn ticket(&self, url: &str) -> Result<Option<Ticket>> {
-        let row = self.run(false, async |on| on.client.query_one(&on.get, &[&url]).await).await?;
-        let (now, purged_at): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        Ok(Some(format!("{now:016x}-{purged_at:016x}").into()))
-    }
-
-    async fn get(&self, url: &str) -> Result<usize> {
-        let row = self.run(false, async |on| on.client.query_one(&on.get, &[&url]).await).await?;
-        Ok(fresh(&row)?.len())
-    }
-
-    async fn put(&self, url: &str, document: &str, ticket: Option<&Ticket>) -> Result<()> {
-        let ticket = ticket.context("native code has a ticket")?.to_string();
-        let (read_at, purged_at) = ticket.split_once('-').context("a ticket has two times")?;
-        let (read_at, purged_at) = (i64::from_str_radix(read_at, 16)?, i64::from_str_radix(purged_at, 16)?);
-        let (at, after) = (None::<i64>, LIFETIME.as_secs().cast_signed());
-        let parameters: [&(dyn ToSql + Sync); 6] = [&url, &document, &at, &after, &read_at, &purged_at];
-        let rows = self.run(true, async |on| on.client.query(&on.put, &parameters).await).await?;
-        ensure!(rows.len() == 1, "native code superseded a put of now");
         Ok(())
     }
 }

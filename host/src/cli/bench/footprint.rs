@@ -10,8 +10,8 @@ use super::arena::Arena;
 use super::population::Population;
 use super::report::median;
 
-/// How many calls are in flight, and how many more wait for a turn.
-const IN_FLIGHT: usize = 256;
+/// How many calls are held, and how many more wait behind them.
+const HELD: usize = 256;
 const WAITING: usize = 1_000;
 
 /// How many gets are counted on the wire.
@@ -24,18 +24,18 @@ pub(super) struct Footprint {
     trips_per_get: f64,
     prepared: u64,
     /// Bytes, where the system tells.
-    per_instance: Option<f64>,
+    per_held: Option<f64>,
     per_waiting: Option<f64>,
     start_ms: f64,
 }
 
 pub(super) async fn run(arena: &Arena, population: &Population) -> Result<Footprint> {
     let (trips_per_get, prepared) = round_trips(arena, population).await?;
-    let (per_instance, per_waiting) = memory(arena, population).await?;
+    let (per_held, per_waiting) = memory(arena, population).await?;
     Ok(Footprint {
         trips_per_get,
         prepared,
-        per_instance,
+        per_held,
         per_waiting,
         start_ms: start(arena, population).await?,
     })
@@ -43,7 +43,7 @@ pub(super) async fn run(arena: &Arena, population: &Population) -> Result<Footpr
 
 /// How many statements a get sends once its connections are warm, and how many were prepared until then.
 async fn round_trips(arena: &Arena, population: &Population) -> Result<(f64, u64)> {
-    let cache = arena.builder().read_lanes(1).build()?;
+    let cache = arena.builder().read_connections(1).build()?;
     cache.get(&population.url(0)).await?;
     let before = cache.stats();
     for _ in 0..COUNTED {
@@ -54,10 +54,10 @@ async fn round_trips(arena: &Arena, population: &Population) -> Result<(f64, u64
     Ok((trips as f64 / COUNTED as f64, after.prepared))
 }
 
-/// What one more instance occupies, and what one more caller that waits for its turn does. A lock on the table holds all
-/// calls where they are while the memory is looked at.
+/// What one of the first callers in flight occupies, and what one more that waits does. A lock on the table holds all calls
+/// where they are while the memory is looked at.
 async fn memory(arena: &Arena, population: &Population) -> Result<(Option<f64>, Option<f64>)> {
-    let cache = arena.builder().max_in_flight(IN_FLIGHT).build()?;
+    let cache = arena.builder().build()?;
     cache.get(&population.url(0)).await?;
     let empty = resident();
     let lock =
@@ -71,14 +71,14 @@ async fn memory(arena: &Arena, population: &Population) -> Result<(Option<f64>, 
                 calls.spawn(async move { cache.get(&url).await });
             }
         };
-        add(IN_FLIGHT);
-        wait_until(|| cache.stats().calls == IN_FLIGHT).await?;
+        // They have nothing to do but to be polled once and wait: a turn of the executor later they all do.
+        add(HELD);
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let busy = resident();
         add(WAITING);
-        // They have nothing to do but to be polled once and wait: a turn of the executor later they all do.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let waiting = resident();
-        ensure!(cache.stats().instances == IN_FLIGHT, "callers that wait have instances");
+        ensure!(calls.try_join_next().is_none(), "the calls are not held");
         Ok((calls, busy, waiting))
     };
     let held = held.await;
@@ -88,18 +88,7 @@ async fn memory(arena: &Arena, population: &Population) -> Result<(Option<f64>, 
         call??;
     }
     let each = |from: Option<f64>, to: Option<f64>, count| Some((to? - from?) / count as f64);
-    Ok((each(empty, busy, IN_FLIGHT - 1), each(busy, waiting, WAITING)))
-}
-
-async fn wait_until(reached: impl Fn() -> bool) -> Result<()> {
-    let begin = Instant::now();
-    while !reached() {
-        ensure!(begin.elapsed() < Duration::from_secs(10), "the calls did not all begin");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    // Those that have an instance now have sent their statement a moment later.
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    Ok(())
+    Ok((each(empty, busy, HELD), each(busy, waiting, WAITING)))
 }
 
 /// The memory of this process that is not swapped out, in bytes.
@@ -139,12 +128,12 @@ impl Footprint {
         };
         format!(
             "\nround trips per get                   {:.3} ({} statement prepared on its connection before)\n\
-             memory of one more instance in use    {}\n\
+             memory of each of 256 callers held    {}\n\
              memory of one more caller that waits  {}\n\
              `cimd-cache get`, start to end        {:.1} ms\n",
             self.trips_per_get,
             self.prepared,
-            kib(self.per_instance),
+            kib(self.per_held),
             kib(self.per_waiting),
             self.start_ms,
         )
@@ -153,7 +142,7 @@ impl Footprint {
     pub(super) fn json(&self) -> Value {
         json!({
             "round_trips_per_get": self.trips_per_get,
-            "bytes_per_instance": self.per_instance,
+            "bytes_per_held_caller": self.per_held,
             "bytes_per_waiting_caller": self.per_waiting,
             "command_start_to_end_ms": self.start_ms,
         })

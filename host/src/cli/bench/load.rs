@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::arena::Arena;
 use super::contenders::Contender;
 use super::population::Population;
 
@@ -46,23 +47,28 @@ pub(super) struct Measured {
     pub(super) p50: f64,
     pub(super) p99: f64,
     pub(super) p999: f64,
-    /// Processor time of this process for 1,000 calls, in seconds; the database's is not in it.
+    /// Processor time for 1,000 calls, in seconds: of this process, and of the database's if it runs here.
     pub(super) cpu_per_1000: f64,
+    pub(super) server_cpu_per_1000: Option<f64>,
 }
 
 /// Runs `callers` callers for `time`, after a moment in which nothing is counted.
 pub(super) async fn run(
     contender: &impl Contender,
-    population: &Arc<Population>,
+    (arena, population): (Option<&Arena>, &Arc<Population>),
     workload: Workload,
     callers: usize,
     time: Duration,
 ) -> Result<Measured> {
     drive(contender, population, workload, callers, time / 5).await?;
+    let server_cpu = async || arena?.server_cpu().await;
+    let server_before = server_cpu().await;
     let cpu = cpu_time();
     let begin = Instant::now();
     let mut latencies = drive(contender, population, workload, callers, time).await?;
     let (elapsed, cpu) = (begin.elapsed(), cpu_time() - cpu);
+    let server = server_cpu().await.zip(server_before).map(|(now, before)| now.saturating_sub(before));
+    let per_1000 = |time: Duration, calls: usize| time.as_secs_f64() / calls as f64 * 1e3;
     latencies.sort_unstable();
     let at = |share: f64| {
         // Nearest rank, from below.
@@ -75,7 +81,8 @@ pub(super) async fn run(
         p50: at(0.5),
         p99: at(0.99),
         p999: at(0.999),
-        cpu_per_1000: cpu.as_secs_f64() / latencies.len() as f64 * 1e3,
+        cpu_per_1000: per_1000(cpu, latencies.len()),
+        server_cpu_per_1000: server.map(|time| per_1000(time, latencies.len())),
     })
 }
 

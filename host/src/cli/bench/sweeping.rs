@@ -36,14 +36,14 @@ pub(super) async fn run(
     slice: Duration,
     progress: &ProgressBar,
 ) -> Result<Swept> {
-    let before = load::run(cache, population, Workload::Get, CALLERS, slice).await?;
+    let before = load::run(cache, (None, population), Workload::Get, CALLERS, slice).await?;
     let done = Arc::new(AtomicBool::new(false));
     let gets = tokio::spawn({
         let (cache, population, done) = (cache.clone(), population.clone(), done.clone());
         async move {
             let mut during = Vec::new();
             while !done.load(Ordering::Relaxed) {
-                during.push(load::run(&cache, &population, Workload::Get, CALLERS, slice).await?);
+                during.push(load::run(&cache, (None, &population), Workload::Get, CALLERS, slice).await?);
             }
             Ok::<_, anyhow::Error>(during)
         }

@@ -1,23 +1,18 @@
-//! The guest's instances: one call at a time each, kept for the next call.
+//! The sandbox: what an instance of the component may have, and how it is called.
 //!
-//! A fresh instance for every call costs nine tenths of the throughput, so an instance is used again, but only after
-//! a call that returned. Whatever else ends a call (a trap, the deadline, a caller that gave up) leaves a store that
-//! must not be entered again: the lease drops it.
+//! A fresh instance for every call costs nine tenths of the throughput, so a worker uses its instance again, but only after
+//! a call that returned. Whatever else ends a call (a trap, its time) leaves a store that must not be entered again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustix::io::Errno;
 use tokio::time::Instant;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 
 use crate::bindings::{CimdCache, CimdCachePre};
-use crate::error::Error;
-use crate::sql::{self, Sql};
-use crate::throttle::Throttle;
-use crate::turns::{Turn, Turns};
+use crate::loan::Loan;
+use crate::sql;
 
 /// The component, as built from the guest.
 pub(crate) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cimd-cache.component.wasm"));
@@ -37,8 +32,9 @@ const TABLE_ELEMENTS: usize = 20_000;
 
 /// The most that the guest may have the host copy at once, in bytes: a statement with its parameters, or an answer.
 /// Both are bounded more closely, but only when they are there to be looked at, and a list of one text many times over
-/// takes next to nothing of the guest's memory. Twice the largest result that it can have had from the database.
-const COPIED_BYTES: usize = 128 << 10;
+/// takes next to nothing of the guest's memory. The largest result that it can have had from the database, and as much as
+/// its texts take beside.
+const COPIED_BYTES: usize = 3 << 20;
 
 /// The most that a guest may have on its stack, in bytes, and the stack of the fiber it runs on, which the host's
 /// side of an import shares.
@@ -52,13 +48,11 @@ const TICK: Duration = Duration::from_millis(10);
 /// answer takes.
 const TICKS_TO_SPARE: u32 = 2;
 
-/// What a call may take over its deadline: the guest itself ends waiting at the deadline and answers with a typed
-/// error.
-pub(crate) const GRACE: Duration = Duration::from_millis(50);
-
 /// What an instance has in its store.
 pub(crate) struct State {
-    sql: Sql,
+    /// The connection, for the length of a call.
+    pub(crate) loan: Option<Loan>,
+    /// When the call must be over, but for the waiting for the database that it began before.
     deadline: Instant,
     limits: StoreLimits,
     ticks: u32,
@@ -89,129 +83,34 @@ impl State {
 /// A guest that went on after its deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("the guest did not answer by the deadline")]
-struct Overtime;
+pub(crate) struct Overtime;
 
-/// One instance, entered by one call at a time.
-struct Instance {
-    store: Store<State>,
-    exports: CimdCache,
-    calls: u32,
-}
-
-/// How many instances there may be, and for how many calls each is kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) most: usize,
-    pub(crate) calls_each: u32,
-}
-
-/// How many there are and were.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Count {
-    pub(crate) existing: usize,
-    pub(crate) in_use: usize,
-    /// Because a call on them did not return.
-    pub(crate) discarded: u64,
-    /// Calls that got none.
-    pub(crate) shed: u64,
-}
-
-/// All instances, those in use counted and the others kept.
-pub(crate) struct Instances {
+/// A component that can be run.
+pub(crate) struct Sandbox {
     pre: CimdCachePre<State>,
-    sql: Sql,
-    idle: Mutex<Vec<Instance>>,
-    turns: Turns,
-    limits: Limits,
-    discarded: AtomicU64,
-    told: Throttle,
+    calls_each: u32,
 }
 
-impl Instances {
-    /// Compiles a component: tens of milliseconds of work for ours, so once in a program's life.
-    pub(crate) fn new(sql: Sql, limits: Limits, component: &[u8]) -> wasmtime::Result<Self> {
+impl Sandbox {
+    /// Compiles a component: tens of milliseconds of work for ours, so once in a program's life. An instance is used for so
+    /// many calls.
+    pub(crate) fn new(component: &[u8], calls_each: u32) -> wasmtime::Result<Self> {
         let engine = Engine::new(&config())?;
         let mut linker = Linker::new(&engine);
-        sql::add_to_linker(&mut linker, |state: &mut State| state.sql.view_until(state.deadline))?;
+        sql::add_own_to_linker(&mut linker)?;
         let component = Component::new(&engine, component)?;
         check(&component)?;
+        let cache = component.get_export_index(None, "cimd:cache/cache@0.1.0");
+        wasmtime::ensure!(
+            cache.is_none() || component.get_export_index(cache.as_ref(), "get-many").is_some(),
+            "it has no get-many, as components had not before that was added: build it anew from this version"
+        );
         let pre = CimdCachePre::new(linker.instantiate_pre(&component)?)?;
         tick(&engine)?;
-        Ok(Self {
-            pre,
-            sql,
-            idle: Mutex::default(),
-            turns: Turns::new(limits.most),
-            limits,
-            discarded: AtomicU64::new(0),
-            told: Throttle::new(),
-        })
+        Ok(Self { pre, calls_each })
     }
 
-    /// What there is and was.
-    pub(crate) fn count(&self) -> Count {
-        let in_use = self.turns.taken();
-        Count {
-            existing: self.idle.lock().len() + in_use,
-            in_use,
-            discarded: self.discarded.load(Ordering::Relaxed),
-            shed: self.turns.shed(),
-        }
-    }
-
-    /// Calls the guest with an instance of its own, and is done at `deadline`.
-    ///
-    /// The outer result is the host's: there was no instance in time, or the guest failed to answer.
-    pub(crate) async fn call<R>(
-        &self,
-        deadline: Instant,
-        call: impl AsyncFnOnce(&CimdCache, &mut Store<State>) -> wasmtime::Result<R>,
-    ) -> Result<R, Error> {
-        let turn = self.turns.take(deadline).await.ok_or(Error::Unavailable)?;
-        let answer = async {
-            let mut lease = self.lease(turn, deadline).await?;
-            let instance = lease.instance();
-            let answer =
-                call(&instance.exports, &mut instance.store).await.inspect_err(|_| lease.failed = true)?;
-            lease.give_back();
-            Ok(answer)
-        };
-        answer.await.map_err(|error: wasmtime::Error| {
-            let no_memory = is_out_of_memory(&error);
-            if let Some(held_back) = self.told.pass() {
-                let error = format!("{error:#}");
-                if no_memory {
-                    tracing::error!(
-                        error,
-                        held_back,
-                        "there is no memory for another instance: raise this process's limit, or lower max_in_flight"
-                    );
-                } else {
-                    tracing::error!(error, held_back, "the component failed; its instance is discarded");
-                }
-            }
-            match error {
-                _ if no_memory => Error::Unavailable,
-                error if error.is::<Overtime>() => Error::TimedOut,
-                _ => Error::Storage,
-            }
-        })
-    }
-
-    async fn lease<'a>(&'a self, turn: Turn<'a>, deadline: Instant) -> wasmtime::Result<Lease<'a>> {
-        let idle = self.idle.lock().pop();
-        let mut instance = match idle {
-            Some(instance) => instance,
-            None => self.instantiate(deadline).await?,
-        };
-        instance.calls += 1;
-        let state = instance.store.data_mut();
-        (state.deadline, state.ticks, state.overtime) = (deadline, 0, 0);
-        instance.store.set_epoch_deadline(1);
-        Ok(Lease { instance: Some(instance), failed: false, instances: self, _turn: turn })
-    }
-
-    async fn instantiate(&self, deadline: Instant) -> wasmtime::Result<Instance> {
+    pub(crate) async fn instantiate(&self) -> wasmtime::Result<Instance> {
         let limits = StoreLimitsBuilder::new()
             .instances(CORE_INSTANCES)
             .memories(1)
@@ -219,49 +118,46 @@ impl Instances {
             .tables(TABLES)
             .table_elements(TABLE_ELEMENTS)
             .build();
-        let mut store = Store::new(
-            self.pre.engine(),
-            State { sql: self.sql.clone(), deadline, limits, ticks: 0, overtime: 0 },
-        );
+        // What the component runs when it is instantiated has as long as any call that waits for nothing.
+        let deadline = Instant::now() + TICK;
+        let mut store =
+            Store::new(self.pre.engine(), State { loan: None, deadline, limits, ticks: 0, overtime: 0 });
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(COPIED_BYTES);
         store.epoch_deadline_callback(|mut store| store.data_mut().at_tick());
         store.set_epoch_deadline(1);
         let exports = self.pre.instantiate_async(&mut store).await?;
-        Ok(Instance { store, exports, calls: 0 })
+        Ok(Instance { store, exports, calls_left: self.calls_each })
     }
 }
 
-/// An instance for the length of a call. Dropped without [`Lease::give_back`] it takes the instance along.
-struct Lease<'a> {
-    instance: Option<Instance>,
-    failed: bool,
-    instances: &'a Instances,
-    _turn: Turn<'a>,
+/// One instance, entered by one call at a time.
+pub(crate) struct Instance {
+    store: Store<State>,
+    exports: CimdCache,
+    calls_left: u32,
 }
 
-impl Lease<'_> {
-    fn instance(&mut self) -> &mut Instance {
-        self.instance.as_mut().expect("it is taken only when the lease ends")
+impl Instance {
+    /// Calls the guest, with a connection for as long as that takes. After an error it must not be called again.
+    pub(crate) async fn call<R>(
+        &mut self,
+        loan: Loan,
+        deadline: Instant,
+        call: impl AsyncFnOnce(&CimdCache, &mut Store<State>) -> wasmtime::Result<R>,
+    ) -> (wasmtime::Result<R>, Option<Loan>) {
+        self.calls_left -= 1;
+        let state = self.store.data_mut();
+        state.loan = Some(loan);
+        (state.deadline, state.ticks, state.overtime) = (deadline, 0, 0);
+        self.store.set_epoch_deadline(1);
+        let answer = call(&self.exports, &mut self.store).await;
+        (answer, self.store.data_mut().loan.take())
     }
 
-    fn give_back(mut self) {
-        if let Some(instance) = self.instance.take()
-            && instance.calls < self.instances.limits.calls_each
-        {
-            self.instances.idle.lock().push(instance);
-        }
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        if self.instance.is_some() {
-            self.instances.discarded.fetch_add(1, Ordering::Relaxed);
-            if !self.failed {
-                tracing::debug!("a caller gave up half-way; the instance of its call is discarded");
-            }
-        }
+    /// Whether it may be called once more.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.calls_left > 0
     }
 }
 

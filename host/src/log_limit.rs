@@ -13,16 +13,16 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Lets one event a second pass.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub(crate) struct LogLimit {
     made: Instant,
     /// When the next may pass, in nanoseconds after it was made.
     next: AtomicU64,
-    held_back: AtomicU64,
+    suppressed: AtomicU64,
 }
 
-impl Throttle {
+impl LogLimit {
     pub(crate) fn new() -> Self {
-        Self { made: Instant::now(), next: AtomicU64::new(0), held_back: AtomicU64::new(0) }
+        Self { made: Instant::now(), next: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
     /// How many were held back since the last that passed, if this one may pass.
@@ -34,10 +34,10 @@ impl Throttle {
         if nanos(now) < next
             || self.next.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_err()
         {
-            self.held_back.fetch_add(1, Ordering::Relaxed);
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(self.held_back.swap(0, Ordering::Relaxed))
+        Some(self.suppressed.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -47,13 +47,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_a_second_passes_and_counts_the_others() {
-        let throttle = Throttle::new();
-        assert_eq!(throttle.pass(), Some(0));
+        let limit = LogLimit::new();
+        assert_eq!(limit.pass(), Some(0));
         for _ in 0..7 {
-            assert_eq!(throttle.pass(), None);
+            assert_eq!(limit.pass(), None);
         }
         tokio::time::advance(INTERVAL).await;
-        assert_eq!(throttle.pass(), Some(7));
-        assert_eq!(throttle.pass(), None);
+        assert_eq!(limit.pass(), Some(7));
+        assert_eq!(limit.pass(), None);
     }
 }

@@ -1,0 +1,263 @@
+//! The queue in front of the workers of one purpose.
+//!
+//! First come, first served, except that deletes go before puts: a revocation must not stand behind a flood. Bounded in
+//! calls and bytes; what cannot be served in time is refused at the door. A call whose caller has gone, or whose time is
+//! up, is not begun.
+
+mod waiting;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::waiting::{Waiting, bytes_of, bytes_of_get};
+use crate::admission::Pace;
+use crate::error::Error;
+use crate::log_limit::LogLimit;
+use crate::request::{Get, Reply, Request};
+use crate::types::Lookup;
+
+/// What a queue may hold, and who serves it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// The most workers.
+    pub(crate) workers: usize,
+    /// The most gets that one of them takes at once.
+    pub(crate) batch: usize,
+    /// The most calls that wait.
+    pub(crate) waiting: usize,
+}
+
+/// The most that waiting calls may occupy, in bytes: room for 500 of the largest documents.
+const WAITING_BYTES: usize = 8 << 20;
+
+/// What a worker takes.
+pub(crate) enum Work {
+    Gets(Vec<Get>),
+    One(Request),
+}
+
+/// A call is not let in: it could not be served in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shed;
+
+/// Who is to serve a call that was let in.
+pub(crate) enum Next {
+    /// A worker that is busy now.
+    Busy,
+    /// This one waits for work.
+    Wake(Arc<Notify>),
+    /// There is none free, and may be one more: of this number.
+    Start(usize),
+}
+
+pub(crate) struct Queue {
+    /// For the log.
+    name: &'static str,
+    bounds: Bounds,
+    state: Mutex<State>,
+    shed: AtomicU64,
+    log: LogLimit,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Waiting,
+    /// By their numbers. The first that is free is woken, so that a quiet cache keeps few connections.
+    workers: Vec<Worker>,
+    /// Of each number, how many connections in a row were given up that had answered nothing, if the last one was given up.
+    unanswered: Vec<Option<u32>>,
+    pace: Pace,
+    closed: bool,
+}
+
+enum Worker {
+    Absent,
+    /// Without a connection, or about to let go of it.
+    Connecting,
+    /// Waits to be woken.
+    Idle(Arc<Notify>),
+    Woken,
+    Busy(Instant),
+}
+
+/// How many workers there are, and what they are at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Count {
+    pub(crate) waiting: usize,
+    pub(crate) workers: usize,
+    pub(crate) connecting: usize,
+    pub(crate) busy: usize,
+}
+
+impl Queue {
+    pub(crate) fn new(name: &'static str, bounds: Bounds) -> Self {
+        let workers = std::iter::repeat_with(|| Worker::Absent).take(bounds.workers).collect();
+        let state = State { workers, unanswered: vec![None; bounds.workers], ..State::default() };
+        Self { name, bounds, state: Mutex::new(state), shed: AtomicU64::new(0), log: LogLimit::new() }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// How many calls were refused so far.
+    pub(crate) fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count(&self) -> Count {
+        let state = self.state.lock();
+        let of = |which: fn(&Worker) -> bool| state.workers.iter().filter(|worker| which(worker)).count();
+        Count {
+            waiting: state.waiting.callers(),
+            workers: of(|worker| !matches!(worker, Worker::Absent)),
+            connecting: of(|worker| matches!(worker, Worker::Connecting)),
+            busy: of(|worker| matches!(worker, Worker::Busy(_))),
+        }
+    }
+
+    /// Lets a get in. It shares the place of those that wait for the same URL; what is in flight for it began before, and
+    /// may be older than what this caller knows.
+    pub(crate) fn push_get(&self, url: &str, reply: Reply<Result<Lookup, Error>>) -> Result<Next, Shed> {
+        let mut state = self.state.lock();
+        let next = self.admit(&mut state, reply.deadline(), bytes_of_get(url), false)?;
+        state.waiting.push_get(url, reply);
+        Ok(next)
+    }
+
+    /// Lets any other call in.
+    pub(crate) fn push(&self, request: Request) -> Result<Next, Shed> {
+        let mut state = self.state.lock();
+        let next = self.admit(&mut state, request.deadline(), bytes_of(&request), request.urgent)?;
+        state.waiting.push(request);
+        Ok(next)
+    }
+
+    /// Who serves a call, if it can be served by `deadline` and there is room for it.
+    fn admit(&self, state: &mut State, deadline: Instant, bytes: usize, urgent: bool) -> Result<Next, Shed> {
+        let now = Instant::now();
+        state.waiting.prune(state.waiting.is_full(urgent, bytes, &self.bounds), now);
+        if !state.closed && !state.waiting.is_full(urgent, bytes, &self.bounds) {
+            if let Some(next) = state.free_worker() {
+                return Ok(next);
+            }
+            let ahead = state.waiting.ahead(urgent, self.bounds.batch);
+            if now + state.pace.wait(ahead, self.bounds.workers, state.busy_for(now)) <= deadline {
+                return Ok(Next::Busy);
+            }
+        }
+        self.shed.fetch_add(1, Ordering::Relaxed);
+        if let Some(suppressed) = self.log.pass() {
+            let (queue, waiting) = (self.name, state.waiting.callers());
+            tracing::warn!(queue, waiting, suppressed, "a call is shed: it could not be served in time");
+        }
+        Err(Shed)
+    }
+
+    /// What a worker that is connected does next. If there is nothing it counts as idle, and is woken by `wake`.
+    pub(crate) fn take(&self, number: usize, wake: &Arc<Notify>) -> Option<Work> {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        if let Worker::Busy(since) = state.workers[number] {
+            state.pace.took(now - since);
+        }
+        let work = state.waiting.next(&self.bounds, now);
+        state.workers[number] = if work.is_some() { Worker::Busy(now) } else { Worker::Idle(wake.clone()) };
+        work
+    }
+
+    /// A worker has lost its connection, or has never had one. False if there is nothing to do: then it is no more.
+    pub(crate) fn connects(&self, number: usize) -> bool {
+        let mut state = self.state.lock();
+        let needed = !state.closed && !state.waiting.is_empty();
+        state.workers[number] = if needed { Worker::Connecting } else { Worker::Absent };
+        needed
+    }
+
+    /// A worker could not connect. What waits for it, unless other workers are there: then this one is no more, and leaves
+    /// that to them.
+    pub(crate) fn take_unservable(&self, number: usize) -> Option<Vec<Work>> {
+        let mut state = self.state.lock();
+        state.workers[number] = Worker::Absent;
+        if state.workers.iter().any(|worker| !matches!(worker, Worker::Absent)) {
+            return None;
+        }
+        state.workers[number] = Worker::Connecting;
+        let now = Instant::now();
+        Some(std::iter::from_fn(|| state.waiting.next(&self.bounds, now)).collect())
+    }
+
+    /// A worker that is idle is to let go of its connection. False if it has been given something to do meanwhile.
+    pub(crate) fn retires(&self, number: usize) -> bool {
+        let mut state = self.state.lock();
+        let is_idle = matches!(state.workers[number], Worker::Idle(_));
+        if is_idle {
+            state.workers[number] = Worker::Connecting;
+        }
+        is_idle
+    }
+
+    /// A worker is no more, whatever it was at.
+    pub(crate) fn left(&self, number: usize) {
+        self.state.lock().workers[number] = Worker::Absent;
+    }
+
+    /// How many connections of this number, in a row, were given up that had answered nothing. None if the last one was not
+    /// given up.
+    pub(crate) fn unanswered(&self, number: usize) -> Option<u32> {
+        self.state.lock().unanswered[number]
+    }
+
+    pub(crate) fn set_unanswered(&self, number: usize, unanswered: Option<u32>) {
+        self.state.lock().unanswered[number] = unanswered;
+    }
+
+    /// Lets nobody in any more, and wakes those that wait for work, to end.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        while let Some(Next::Wake(wake)) = state.idle_worker() {
+            wake.notify_one();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+}
+
+impl State {
+    /// For how long each worker has been busy at the least.
+    fn busy_for(&self, now: Instant) -> Duration {
+        let busy_for = |worker: &Worker| match worker {
+            Worker::Busy(since) => now.saturating_duration_since(*since),
+            Worker::Absent | Worker::Connecting | Worker::Idle(_) | Worker::Woken => Duration::ZERO,
+        };
+        self.workers.iter().map(busy_for).min().unwrap_or_default()
+    }
+
+    fn free_worker(&mut self) -> Option<Next> {
+        self.idle_worker().or_else(|| {
+            let number = self.workers.iter().position(|worker| matches!(worker, Worker::Absent))?;
+            self.workers[number] = Worker::Connecting;
+            Some(Next::Start(number))
+        })
+    }
+
+    fn idle_worker(&mut self) -> Option<Next> {
+        self.workers.iter_mut().find_map(|worker| {
+            let Worker::Idle(wake) = worker else { return None };
+            let next = Next::Wake(wake.clone());
+            *worker = Worker::Woken;
+            Some(next)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
