@@ -1,10 +1,12 @@
 //! The component itself: what it may do, how large it is, and how other programs run it.
 
+use std::time::Duration;
+
 use cimd_cache::{COMPONENT, Cache, sql, statements};
 use wasmtime::component::{Component, Linker, Val, types::ComponentItem};
 use wasmtime::{Engine, Store};
 
-use crate::support::{Database, HOUR, ID, document, hit, json_of, version};
+use crate::support::{Database, HOUR, ID, document, hit, json_of, row, version};
 
 /// 9: it has no way to fetch anything, to know the time, or to keep a secret.
 #[test]
@@ -52,6 +54,34 @@ async fn it_runs_under_a_foreign_linker() {
     let Val::Record(fields) = entry.as_ref() else { panic!("{entry:?}") };
     let Val::String(metadata) = &fields[0].1 else { panic!("{fields:?}") };
     assert_eq!((case.as_str(), json_of(metadata)), ("hit", json_of(&document(1))));
+}
+
+/// What such a program had sent is done, even if it has dropped the call, and its instance with it.
+#[tokio::test]
+async fn a_statement_of_a_foreign_instance_is_run_to_its_end() {
+    let database = Database::new().await;
+    let sql = Cache::builder().database_url(&database.app_url()).write_connections(1).build_sql().unwrap();
+    let engine = Engine::default();
+    let mut linker: Linker<sql::Sql> = Linker::new(&engine);
+    sql::add_to_linker(&mut linker, |sql| sql.view()).unwrap();
+    let component = Component::new(&engine, COMPONENT).unwrap();
+    let mut admin = database.admin().await;
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("lock table cimd_cache.client_id_metadata").await.unwrap();
+    let put = async {
+        let mut store = Store::new(&engine, sql.clone());
+        let instance = linker.instantiate_async(&mut store, &component).await.unwrap();
+        let interface = instance.get_export_index(&mut store, None, "cimd:cache/cache@0.1.0").unwrap();
+        let put = instance.get_export_index(&mut store, Some(&interface), "put").unwrap();
+        let put = instance.get_func(&mut store, put).unwrap();
+        let expiry = Val::Variant("after".to_owned(), Some(Box::new(Val::U64(3_600))));
+        let arguments = [Val::String(ID.to_owned()), Val::String(document(1)), expiry, Val::Option(None)];
+        put.call_async(&mut store, &arguments, &mut [Val::Bool(false)]).await.unwrap();
+    };
+    assert!(tokio::time::timeout(Duration::from_millis(200), put).await.is_err());
+    lock.rollback().await.unwrap();
+    let stored = async { while row(&admin, ID).await.is_none() {} };
+    tokio::time::timeout(Duration::from_secs(10), stored).await.unwrap();
 }
 
 #[tokio::test]
