@@ -60,6 +60,21 @@ async fn gets_that_wait_go_together_in_one_statement() {
     }
 }
 
+/// For engines on which many keys are many shards.
+#[tokio::test]
+async fn with_batches_of_one_each_get_has_a_statement_of_its_own() {
+    let database = Database::new().await;
+    let builder = Cache::builder().database_url(&database.app_url()).read_connections(2).max_batch(1);
+    let node = builder.build().unwrap();
+    miss(&node, ID).await;
+    let before = node.stats();
+    let ids: Vec<_> = (0..20).map(|number| format!("{ID}?{number}")).collect();
+    let answers = join_all(ids.iter().map(|id| node.get(id))).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let after = node.stats();
+    assert_eq!((after.statements - before.statements, after.batches), (20, 0));
+}
+
 /// One that cannot be a key, beside others.
 #[tokio::test]
 async fn what_is_wrong_with_one_get_is_not_the_others_trouble() {
