@@ -147,7 +147,9 @@ impl Queue {
                 return Ok(next);
             }
             let ahead = state.waiting.ahead(urgent, self.bounds.batch);
-            if now + state.pace.wait(ahead, self.bounds.workers, state.busy_for(now)) <= deadline {
+            let wait = || state.pace.wait(ahead, self.bounds.workers, state.busy_for(now));
+            // Whoever is next may be served whenever a worker ends, however long that has taken.
+            if ahead == 0 || now + wait() <= deadline {
                 return Ok(Next::Busy);
             }
         }
