@@ -72,7 +72,11 @@ impl Loan {
             return Err(lost.clone());
         }
         let writes = statements::ALL[index].purpose == Purpose::Write;
-        let before = std::mem::replace(effect, if writes { Effect::Unknown } else { *effect });
+        let before = *effect;
+        if writes {
+            // Until it is known better.
+            *effect = Effect::Unknown;
+        }
         let (process, sent) = (connection.process(), Instant::now());
         let silent_at = sent + connection.silence();
         let answer = tokio::select! {

@@ -225,13 +225,15 @@ impl Gets<'_> {
                 }
             }
         }
-        // The lock is free before the guard's own end.
-        drop(flights);
     }
 }
 
 impl Drop for Gets<'_> {
     fn drop(&mut self) {
+        if self.urls.is_empty() {
+            // They were answered.
+            return;
+        }
         let now = Instant::now();
         let mut flights = self.near.flights.lock();
         for url in &self.urls {

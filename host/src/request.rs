@@ -53,7 +53,7 @@ impl Request {
 
     /// Has it done.
     pub(crate) async fn run(self, worker: &mut Worker) {
-        self.interest.begun.store(true, Ordering::Relaxed);
+        self.interest.begin();
         (self.work)(worker).await;
     }
 }
@@ -69,6 +69,11 @@ struct Interest {
 impl Interest {
     fn lasts(&self, now: Instant) -> bool {
         now < self.deadline && !self.gone.load(Ordering::Relaxed)
+    }
+
+    /// A worker begins.
+    fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
     }
 }
 
@@ -116,11 +121,6 @@ impl<T> Reply<T> {
 
     fn is_wanted(&self, now: Instant) -> bool {
         self.interest.lasts(now)
-    }
-
-    /// A worker begins.
-    fn begin(&self) {
-        self.interest.begun.store(true, Ordering::Relaxed);
     }
 
     /// Whoever has gone does not hear it.
@@ -178,8 +178,8 @@ impl Get {
     }
 
     pub(crate) fn begin(&self) {
-        self.first.begin();
-        self.others.iter().for_each(Reply::begin);
+        self.first.interest.begin();
+        self.others.iter().for_each(|other| other.interest.begin());
     }
 
     pub(crate) fn send(self, answer: Result<Lookup, Error>) {

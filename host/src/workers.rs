@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::log_limit::LogLimit;
 use crate::near_cache::NearCache;
 use crate::postgres::{Connection, Database, Failure};
-use crate::queue::{Bounds, Next, Queue};
+use crate::queue::{Bounds, Next, Queue, Shed};
 use crate::request::{Missed, Pending, Request, reply};
 use crate::sandbox::Sandbox;
 use crate::types::{Lookup, Stats};
@@ -123,9 +123,8 @@ impl Workers {
     /// Looks a document up, and returns once there is an answer or it is too late for one.
     pub(crate) async fn get(self: &Arc<Self>, url: &str, deadline: Instant) -> Result<Lookup, Error> {
         let (reply, pending) = reply(deadline);
-        let next = self.queue(Purpose::Read).push_get(url, reply).map_err(|_| Error::Unavailable)?;
-        self.start(Purpose::Read, next);
-        pending.answer().await.map_err(Error::from).flatten()
+        let next = self.queue(Purpose::Read).push_get(url, reply);
+        self.answer(Purpose::Read, next, pending).await
     }
 
     /// Has something done by a worker of a purpose, and returns once there is an answer or it is too late for one.
@@ -134,19 +133,25 @@ impl Workers {
         purpose: Purpose,
         (request, pending): (Request, Pending<Result<T, E>>),
     ) -> Result<T, E> {
-        let next = self.queue(purpose).push(request).map_err(|_| Missed::NotBegun)?;
-        self.start(purpose, next);
-        pending.answer().await.map_err(E::from).flatten()
+        let next = self.queue(purpose).push(request);
+        self.answer(purpose, next, pending).await
     }
 
-    fn start(self: &Arc<Self>, purpose: Purpose, next: Next) {
-        match next {
+    /// Sets whoever serves a call to work, if it was let in, and waits for the answer.
+    async fn answer<T, E: From<Missed>>(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        next: Result<Next, Shed>,
+        pending: Pending<Result<T, E>>,
+    ) -> Result<T, E> {
+        match next.map_err(|Shed| Missed::NotBegun)? {
             Next::Busy => {}
             Next::Wake(wake) => wake.notify_one(),
             Next::Start(number) => {
                 tokio::spawn(Worker::new(self.clone(), purpose, number).run());
             }
         }
+        pending.answer().await.map_err(E::from).flatten()
     }
 
     /// Whether the server is still at work on the statement of a process, which serves a connection of this purpose. None if
@@ -249,7 +254,7 @@ impl From<Missed> for Error {
     }
 }
 
-impl From<Missed> for sql::Error {
+impl From<Missed> for Failure {
     fn from(missed: Missed) -> Self {
         match missed {
             Missed::NotBegun => Self::Unavailable,
@@ -258,11 +263,8 @@ impl From<Missed> for sql::Error {
     }
 }
 
-impl From<Missed> for Failure {
+impl From<Missed> for sql::Error {
     fn from(missed: Missed) -> Self {
-        match missed {
-            Missed::NotBegun => Self::Unavailable,
-            Missed::Late => Self::TimedOut,
-        }
+        Failure::from(missed).into()
     }
 }
