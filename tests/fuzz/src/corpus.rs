@@ -15,7 +15,7 @@ pub fn of(target: &str) -> io::Result<Vec<(PathBuf, String)>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut inputs = folder(&root.join("corpus").join(target))?;
     if target == "metadata" {
-        inputs.extend(folder(&root.join("../tests/documents"))?);
+        inputs.extend(folder(&root.join("../documents"))?);
     }
     inputs.sort();
     Ok(inputs)
