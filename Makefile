@@ -15,14 +15,15 @@ test: setup ## Run all tests, on a Postgres of their own
 	cargo test --locked --workspace
 
 soak: setup ## Let the database fail for SOAK_MINUTES (10) under load, on nodes that live through all of it
-	cargo test --locked -p cimd-cache --test faults -- --ignored --nocapture soak
+	cargo test --locked -p cimd-cache-cli --test faults -- --ignored --nocapture soak
 
 simulate: setup ## Simulate histories of the rules (SIMULATE="--histories 1000000", or "--seed 7" to replay one)
 	cargo run --locked -p cimd-cache-simulator -- $(or $(SIMULATE),--histories 100000)
 
 bench: setup ## Measure single calls, and the cache beside native code (BENCH="--rows 1000000" for more)
-	cargo bench --locked -p cimd-cache --features internals
-	cargo run --locked --release -p cimd-cache --features internals -- bench $(BENCH)
+	cargo bench --locked -p cimd-cache-bench
+	cargo build --locked --release -p cimd-cache-cli -p cimd-cache-bench
+	target/release/cimd-cache-bench $(BENCH)
 
 # libFuzzer by way of cargo-fuzz, without the sanitizers that a stable compiler has not; it needs a C++ compiler. Of what
 # it finds, only inputs that reach code which no kept one reaches are added to those.

@@ -5,9 +5,8 @@ use std::time::Duration;
 use cimd_cache::{Cache, Error, Stored};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use support::{Database, HOUR, ID, document, hit, miss, row, version};
 use tokio_postgres::Transaction;
-
-use crate::support::{Database, HOUR, ID, document, hit, miss, row, version};
 
 /// Every statement on the table waits until this is rolled back.
 async fn lock(admin: &mut tokio_postgres::Client) -> Transaction<'_> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use cimd_cache::{COMPONENT, statements};
 use serde_json::json;
+use support::{Database, documents, json_of, one};
 
-use crate::support::{Database, command, documents, json_of, keeper_of, one, program};
+use crate::program::{command, keeper_of, program};
 
 /// Exit status, stdout and stderr.
 fn parts(output: Output) -> (i32, String, String) {

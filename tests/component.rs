@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use cimd_cache::{COMPONENT, Cache, sql, statements};
+use support::{Database, HOUR, ID, document, hit, json_of, row, version};
 use wasmtime::component::{Component, Linker, Val, types::ComponentItem};
 use wasmtime::{Engine, Store};
-
-use crate::support::{Database, HOUR, ID, document, hit, json_of, row, version};
 
 /// 9: it has no way to fetch anything, to know the time, or to keep a secret.
 #[test]

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use cimd_cache::Cache;
-
-use crate::support::{Database, HOUR, ID, document, hit, one};
+use support::{Database, HOUR, ID, document, hit, one};
 
 /// 1: counted on the wire, and the numbers that the cache reports of itself are the same.
 #[tokio::test]

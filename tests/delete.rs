@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use cimd_cache::{Expiry, Stored};
-
-use crate::support::{
-    Database, HOUR, ID, document, documents, hit, miss, one, row, shifted, ticket, version,
-};
+use support::{Database, HOUR, ID, document, documents, hit, miss, one, row, shifted, ticket, version};
 
 #[tokio::test]
 async fn a_delete_says_whether_there_was_a_document() {

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cimd_cache::{BuildError, Builder, Cache, CheckError, Error};
-
-use crate::support::{Database, HOUR, ID, Log, document, hit, miss, one, version};
+use support::{Database, HOUR, ID, Log, document, hit, miss, one, version};
 
 /// What each call answers.
 async fn answers(node: &Cache) -> [Option<Error>; 5] {

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use cimd_cache::{Cache, Error};
 use cimd_cache_hostile::COMPONENT as HOSTILE;
-
-use crate::support::{Database, HOUR, Log, document, hit, one};
+use support::{Database, HOUR, Log, document, hit, one};
 
 /// The lines at info and above, which are what runs in production.
 fn loud(log: &Log) -> Vec<String> {

@@ -6,8 +6,7 @@
 use cimd_cache::{Error, Stored};
 use cimd_cache_fuzz::{corpus, json, mutate};
 use cimd_cache_guest::metadata;
-
-use crate::support::{Database, HOUR, ID, hit};
+use support::{Database, HOUR, ID, hit};
 
 #[tokio::test]
 async fn what_the_rules_accept_comes_back_equal_from_postgres() {

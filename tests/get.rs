@@ -3,11 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use cimd_cache::{Expiry, Stored, statements};
+use support::{Database, HOUR, ID, connect, document, documents, hit, json_of, miss, one, row, version};
 use tokio_postgres::SimpleQueryMessage;
-
-use crate::support::{
-    Database, HOUR, ID, connect, document, documents, hit, json_of, miss, one, row, version,
-};
 
 /// 1
 #[tokio::test]

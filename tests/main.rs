@@ -4,9 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test that is how a failure is reported")]
 
-mod support;
+mod program;
 
-mod benchmark;
 mod callers;
 mod command_line;
 mod component;

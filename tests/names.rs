@@ -8,10 +8,9 @@ use std::time::Duration;
 use cimd_cache::migrations::{self, Settings};
 use cimd_cache::statements::{self, Type as ParameterType};
 use cimd_cache::{Cache, Expiry, Lookup, Schema};
+use support::{Database, HOUR, ID, connect, document, shifted, ticket};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-
-use crate::support::{Database, HOUR, ID, connect, document, shifted, ticket};
 
 /// The names in some SQL that are looked up along the search path, if they do not say their schema.
 #[derive(Debug, Default)]

@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use cimd_cache::{Cache, Error, Expiry, Lookup, Stored};
-
-use crate::support::{Database, HOUR, ID, document, hit, miss, one, version};
+use support::{Database, HOUR, ID, document, hit, miss, one, version};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

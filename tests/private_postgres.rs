@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cimd_cache::private_postgres::{PrivatePostgres, Setup};
+use cimd_cache_private_postgres::{PrivatePostgres, Setup};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{keeper_of, program};
+use crate::program::{keeper_of, program};
 
 /// Something always ends; this is only so that a failure is one.
 const AT_LAST: Duration = Duration::from_secs(60);

@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cimd_cache::{Error, Expiry, Stored, Ticket};
-
-use crate::support::{Database, HOUR, ID, document, hit, miss, one, row, shifted, ticket, version};
+use support::{Database, HOUR, ID, document, hit, miss, one, row, shifted, ticket, version};
 
 const TEN_YEARS: u64 = 87_660 * 3_600;
 

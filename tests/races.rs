@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cimd_cache::{Cache, Lookup, Stored, Ticket};
-
-use crate::support::{Database, HOUR, ID, document, miss, ticket, version};
+use support::{Database, HOUR, ID, document, miss, ticket, version};
 
 /// Deterministic, so that a failure can be run again; different for each use.
 fn shuffled<T>(mut items: Vec<T>, seed: u64) -> Vec<T> {
@@ -109,7 +108,7 @@ async fn sweeps_disturb_neither_gets_nor_puts() {
         caller.await.unwrap();
     }
     let old = "select count(*) from cimd_cache.client_id_metadata where url like 'old%'";
-    while crate::support::one::<i64>(&admin, old, &[]).await > 0 {
+    while support::one::<i64>(&admin, old, &[]).await > 0 {
         tokio::task::yield_now().await;
     }
     done.store(true, Ordering::Relaxed);

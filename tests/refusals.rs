@@ -1,8 +1,7 @@
 //! 7 and 8: what cannot be stored, and under which keys.
 
 use cimd_cache::{Cache, Error, Lookup, Stored};
-
-use crate::support::{Database, HOUR, ID, document, documents, hit, miss, row, version};
+use support::{Database, HOUR, ID, document, documents, hit, miss, row, version};
 
 /// 7
 #[tokio::test]

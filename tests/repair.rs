@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use cimd_cache::migrations::{self, MigrateError, Settings};
 use cimd_cache::{Cache, CheckError, Error, Schema};
+use support::{Database, HOUR, ID, connect, document, miss, one, version};
 
-use crate::support::{Database, HOUR, ID, command, connect, document, miss, one, version};
+use crate::program::command;
 
 /// What is between backticks in a sentence: the command to run.
 fn command_in(sentence: &str) -> &str {

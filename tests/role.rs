@@ -2,11 +2,10 @@
 //! rights alone would be no sandbox.
 
 use cimd_cache::{CheckError, statements};
+use support::{Database, HOUR, ID, document, one};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
-
-use crate::support::{Database, HOUR, ID, document, one};
 
 async fn connect(database: &Database) -> Client {
     let (app, connection) = tokio_postgres::connect(&database.app_url(), NoTls).await.unwrap();

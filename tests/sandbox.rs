@@ -9,8 +9,9 @@ use std::time::Duration;
 use cimd_cache::statements::{CLOCK, GET, PUT};
 use cimd_cache::{BuildError, Builder, COMPONENT, Cache, Error, Lookup};
 use cimd_cache_hostile::COMPONENT as HOSTILE;
+use support::{Database, HOUR, ID, Log, connect, document, hit, miss, version};
 
-use crate::support::{Database, HOUR, ID, Log, connect, document, hit, miss, program, version};
+use crate::program::program;
 
 /// With one instance at a time: whatever a call leaves behind, the next one meets.
 fn hostile(database: &Database) -> Builder {

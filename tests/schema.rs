@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use cimd_cache::migrations::{self, MigrateError, Migrated, Settings};
 use cimd_cache::{Cache, CheckError, Error, Schema};
-
-use crate::support::{Database, HOUR, ID, document, miss, one, roles_turn, version};
+use support::{Database, HOUR, ID, document, miss, one, roles_turn, version};
 
 #[tokio::test]
 async fn of_eight_migrations_at_once_one_applies_and_none_fails() {

@@ -12,11 +12,10 @@ use cimd_cache_guest::statements::{Statement, Type};
 use cimd_cache_simulator::bug::{Bug, Edit, Seen};
 use cimd_cache_simulator::search::first_violation;
 use cimd_cache_simulator::sequence::{Backend, Model, START, simulate_in_sequence};
+use support::Database;
 use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement as Prepared};
-
-use crate::support::Database;
 
 /// A Postgres as the simulator's database.
 struct Real {

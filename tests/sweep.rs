@@ -1,9 +1,8 @@
 //! 12: what a sweep removes, and what it leaves alone.
 
 use cimd_cache::{Cache, Stored, Swept};
+use support::{Database, HOUR, ID, document, hit, one, row, shifted, ticket};
 use tokio_postgres::Client;
-
-use crate::support::{Database, HOUR, ID, document, hit, one, row, shifted, ticket};
 
 /// Documents `0..count`, of `minutes` ago; `expired` or good for another hour.
 async fn insert(admin: &Client, count: i64, minutes: i64, expired: bool) {

@@ -21,7 +21,9 @@ use cimd_cache::{Cache, CheckError, Error};
 use self::authority::{Authority, NAME};
 use self::middle::{Behaviour, Middle};
 use self::server::{PASSWORD, Server, server, url};
-use crate::support::{HOUR, ID, Log, document, hit, one, program};
+use support::{HOUR, ID, Log, document, hit, one};
+
+use crate::program::program;
 
 /// What a URL may say about encryption, other than that there is to be none.
 const MODES: [&str; 4] = ["", "&sslmode=require", "&sslmode=verify-ca", "&sslmode=verify-full"];
@@ -257,7 +259,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 /// What does not pass by waiting is not said to.
 #[tokio::test]
 async fn a_check_tells_what_waiting_does_not_mend() {
-    let database = crate::support::Database::new().await;
+    let database = support::Database::new().await;
     let (address, _) = database.tunnel().await;
     let port = address.rsplit(':').next().unwrap().split('/').next().unwrap();
     // A server that listens without encryption.

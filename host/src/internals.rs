@@ -1,12 +1,32 @@
-//! Parts of the inside, for the micro-benchmarks. No promise is made about any of it.
+//! Parts of the inside, for the project's own benchmark. No promise is made about any of it.
+
+use std::borrow::Cow;
 
 use bytes::BytesMut;
 use cimd_cache_guest::statements::Statement;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
 
 use crate::bindings::cimd::cache::sql::Value;
-use crate::postgres::values;
+use crate::postgres::{Connected, Connector, DatabaseUrl, LONG_PATIENCE, values};
+use crate::schema::Schema;
+
+/// Opens a connection by the same rules as the cache's, for other ways to use the same database. It ends when the client
+/// is dropped, and has to be driven by polling the future.
+///
+/// # Errors
+///
+/// When there is no connection.
+pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<(Client, impl Future<Output = ()> + Send + use<>)> {
+    let connected = Connector::new(url)?.connect("", LONG_PATIENCE).await;
+    let Connected { client, driver, .. } = connected?;
+    Ok((client, driver))
+}
+
+/// SQL that names the schema `cimd_cache`, for another one.
+pub fn qualify<'a>(schema: &Schema, sql: &'a str) -> Cow<'a, str> {
+    schema.qualify(sql)
+}
 
 /// Parameters of a statement.
 #[derive(Debug)]

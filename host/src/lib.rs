@@ -49,8 +49,6 @@
 //!
 //! [`COMPONENT`] is the component, [`sql`] what it imports, as something to add to a linker.
 
-#![cfg_attr(not(test), deny(clippy::unwrap_used))]
-
 mod admission;
 mod answer;
 mod bindings;
@@ -68,7 +66,6 @@ mod log_limit;
 pub mod migrations;
 mod near_cache;
 mod postgres;
-pub mod private_postgres;
 mod queue;
 mod request;
 mod sandbox;

@@ -9,7 +9,7 @@ mod run;
 
 use std::time::Duration;
 
-use crate::postgres::{Connected, Connector, DatabaseUrl, Patience};
+use crate::postgres::{Connected, Connector, DatabaseUrl, LONG_PATIENCE};
 use crate::schema::Schema;
 
 pub use self::error::MigrateError;
@@ -25,9 +25,6 @@ pub const ROLES: &str = include_str!("../../migrations/roles.sql");
 
 /// The role that the migrations grant to, by its name in their text.
 const APP_ROLE: &str = "cimd_cache_app";
-
-/// A migration is in no hurry to connect.
-const PATIENCE: Patience = Patience { whole: Duration::from_secs(10), silence: Duration::from_secs(10) };
 
 /// The longest clock tolerance. It comes off every ticket and lifetime; clocks that differ by more are broken.
 const LONGEST_TOLERANCE: Duration = Duration::from_secs(10);
@@ -102,7 +99,7 @@ pub async fn migrate(database_url: &str, settings: impl Into<Settings>) -> Resul
     }
     let url: DatabaseUrl = database_url.parse()?;
     let connector = Connector::new(&url).map_err(MigrateError::Certificates)?;
-    let connected = connector.connect("", PATIENCE).await;
+    let connected = connector.connect("", LONG_PATIENCE).await;
     let Connected { mut client, driver, .. } =
         connected.map_err(|failure| MigrateError::Connection(failure.into()))?;
     let connection = tokio::spawn(driver);

@@ -26,7 +26,7 @@ use self::prepared::Prepares;
 use crate::log_limit::LogLimit;
 use crate::schema::Schema;
 
-pub(crate) use self::connect::{Connected, Connector, Patience};
+pub(crate) use self::connect::{Connected, Connector, LONG_PATIENCE, Patience};
 pub(crate) use self::connection::Connection;
 pub(crate) use self::failure::{Failure, TlsFailure};
 pub(crate) use self::liveness::{ASK_AGAIN_AFTER, Liveness, TRY_AGAIN_AFTER};

@@ -60,7 +60,7 @@ impl Schema {
 
     /// SQL that was written for `cimd_cache`, for this schema. Quoted, because a word such as `user` is a name that
     /// passes and that SQL reads as something else.
-    pub fn qualify<'a>(&self, sql: &'a str) -> Cow<'a, str> {
+    pub(crate) fn qualify<'a>(&self, sql: &'a str) -> Cow<'a, str> {
         if *self == Self::default() {
             return Cow::Borrowed(sql);
         }

@@ -32,10 +32,8 @@ pub(crate) struct Seconds(pub(crate) u64);
 
 impl Record {
     pub(crate) fn new() -> Self {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/documents");
-        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
         let templates =
-            files.map(|file| serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap());
+            cimd_cache_documents::ALL.iter().map(|document| serde_json::from_str(document.text).unwrap());
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         Self {
             number: COUNT.fetch_add(1, Ordering::Relaxed),

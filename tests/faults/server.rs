@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use cimd_cache::private_postgres::{PrivatePostgres, Setup};
 use cimd_cache::{Schema, migrations};
+use cimd_cache_private_postgres::{PrivatePostgres, Setup};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::{Client, NoTls};
 

@@ -6,13 +6,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cimd_cache::private_postgres::PrivatePostgres;
 use cimd_cache::{Schema, migrations};
+use cimd_cache_private_postgres::PrivatePostgres;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
 use super::authority::{Authority, NAME};
-use crate::support::{connect, one};
+use support::{connect, one};
 
 pub(crate) const PASSWORD: &str = "hunter2";
 

@@ -51,6 +51,10 @@ pub(crate) struct Patience {
     pub(crate) silence: Duration,
 }
 
+/// Of whoever is in no hurry: a migration, the benchmark.
+pub(crate) const LONG_PATIENCE: Patience =
+    Patience { whole: Duration::from_secs(10), silence: Duration::from_secs(10) };
+
 impl Connector {
     /// Reads the certificates, if the URL asks for TLS. Connects to nothing yet.
     pub(crate) fn new(url: &DatabaseUrl) -> Result<Self> {

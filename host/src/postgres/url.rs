@@ -12,13 +12,11 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use tokio_postgres::Config;
 
 pub use self::error::DatabaseUrlError;
 use self::settings::Settings;
-use super::connect::{Connected, Patience};
 use super::password::Passwords;
 
 /// Where the database is and how to log in: a URL as libpq's, `postgres://user:password@host:port/database?options`, with
@@ -110,24 +108,6 @@ pub(crate) enum Wanted {
     Primary,
     Standby,
     PreferStandby,
-}
-
-impl DatabaseUrl {
-    /// Opens a connection of the caller's own, by the same rules as the cache's; it ends when the client is dropped. For
-    /// the command's benchmark, which measures other ways to use the same database, and drives the connection as those do.
-    ///
-    /// # Errors
-    ///
-    /// When there is no connection.
-    #[doc(hidden)]
-    pub async fn connect(
-        &self,
-    ) -> anyhow::Result<(tokio_postgres::Client, impl Future<Output = ()> + Send + use<>)> {
-        let connector = super::Connector::new(self)?;
-        let patience = Patience { whole: Duration::from_secs(10), silence: Duration::from_secs(10) };
-        let Connected { client, driver, .. } = connector.connect("", patience).await?;
-        Ok((client, driver))
-    }
 }
 
 impl FromStr for DatabaseUrl {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio_postgres::config::{Host, SslMode};
 
 use super::*;

@@ -1,16 +1,16 @@
 //! What a change can spoil unseen: one call through the guest with the database's answer at hand, the rules for JSON,
 //! and the way of values to Postgres and back.
 //!
-//!     cargo bench -p cimd-cache --features internals
+//!     cargo bench -p cimd-cache-bench
 
 #![allow(missing_docs, reason = "criterion's macros write functions without any")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 
 use std::hint::black_box;
 
-use cimd_cache::private_postgres::PrivatePostgres;
-use cimd_cache::{Cache, DatabaseUrl, Expiry, Schema, internals, migrations, statements};
+use cimd_cache::{Cache, Expiry, Schema, internals, migrations, statements};
 use cimd_cache_guest::metadata;
+use cimd_cache_private_postgres::PrivatePostgres;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 use wasmtime::component::{Component, HasData, Linker};
@@ -37,7 +37,7 @@ fn documents() -> [(&'static str, String); 2] {
     let uris: Vec<_> = (0..360).map(|at| format!(r#""https://c.example/callback/{at:04}/return""#)).collect();
     let large = format!(r#"{{"client_id":"{URL}","redirect_uris":[{}]}}"#, uris.join(","));
     assert!((14 << 10..16 << 10).contains(&large.len()), "{} bytes", large.len());
-    [("small", include_str!("../tests/documents/vscode.json").to_owned()), ("large", large)]
+    [("small", include_str!("../../tests/documents/vscode.json").to_owned()), ("large", large)]
 }
 
 /// A database that has its answer at hand.
@@ -113,7 +113,7 @@ fn values(criterion: &mut Criterion) {
     let postgres = PrivatePostgres::start().unwrap();
     let url = postgres.url("postgres", "postgres");
     let client = runtime.block_on(async {
-        let (client, driver) = url.parse::<DatabaseUrl>().unwrap().connect().await.unwrap();
+        let (client, driver) = internals::connect(&url.parse().unwrap()).await.unwrap();
         tokio::spawn(driver);
         client.batch_execute(migrations::ROLES).await.unwrap();
         migrations::migrate(&url, &Schema::default()).await.unwrap();

@@ -1,18 +1,17 @@
 //! The rows that are read and written.
 
 use anyhow::Result;
-use cimd_cache::Schema;
+use cimd_cache::{Schema, internals};
+use cimd_cache_documents::ALL as DOCUMENTS;
 use indicatif::ProgressBar;
 use tokio_postgres::Client;
-
-use crate::cli::documents::DOCUMENTS;
 
 /// How many rows one statement inserts.
 const BATCH: u64 = 50_000;
 
 /// How many rows there are, each with a published document, and how their URLs are made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Population {
+pub(super) struct Dataset {
     /// Rows with a fresh document.
     pub(super) live: u64,
     /// Rows with one that expired within the last hours, spread among them.
@@ -33,32 +32,34 @@ from generate_series($1::bigint, $2::bigint - 1) i,
      lateral (select i % $3::bigint = $3::bigint - 1 as expired, random() * interval '1 day' as age) e,
      cimd_cache.purge p";
 
-impl Population {
+impl Dataset {
     pub(super) fn url(&self, number: u64) -> String {
         format!("https://client-{number}.example/oauth/client-metadata.json")
     }
 
     /// Any client that is there, and any document.
     pub(super) fn any(&self) -> (String, &'static str) {
-        (self.url(fastrand::u64(0..self.live)), DOCUMENTS[fastrand::usize(0..DOCUMENTS.len())])
+        (self.url(fastrand::u64(0..self.live)), DOCUMENTS[fastrand::usize(0..DOCUMENTS.len())].text)
     }
 
     /// Fills the empty table.
     pub(super) async fn fill(&self, client: &Client, schema: &Schema, progress: &ProgressBar) -> Result<()> {
         let rows = self.live + self.expired;
         let nth = rows.checked_div(self.expired).map_or(i64::MAX, |nth| nth.cast_signed());
-        let documents: Vec<_> = DOCUMENTS.to_vec();
-        let fill = client.prepare(&schema.qualify(FILL)).await?;
+        let documents = DOCUMENTS.map(|document| document.text);
+        let fill = client.prepare(&internals::qualify(schema, FILL)).await?;
         progress.set_length(rows);
         let mut from = 0;
         while from < rows {
             let to = (from + BATCH).min(rows);
-            client.execute(&fill, &[&from.cast_signed(), &to.cast_signed(), &nth, &documents]).await?;
+            client.execute(&fill, &[&from.cast_signed(), &to.cast_signed(), &nth, &&documents[..]]).await?;
             progress.set_position(to);
             from = to;
         }
         // What autovacuum would do in its own time: set the rows' hint bits, and count them for the planner.
-        client.batch_execute(&schema.qualify("vacuum analyze cimd_cache.client_id_metadata")).await?;
+        client
+            .batch_execute(&internals::qualify(schema, "vacuum analyze cimd_cache.client_id_metadata"))
+            .await?;
         Ok(())
     }
 }

@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 
 use anyhow::{Context as _, Result, ensure};
 use cimd_cache::statements::{GET, GET_MANY, PUT, Statement, Type};
-use cimd_cache::{DatabaseUrl, Schema, Ticket};
+use cimd_cache::{DatabaseUrl, Schema, Ticket, internals};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_postgres::types::{ToSql, Type as PgType};
 use tokio_postgres::{Client, Row, Statement as Prepared};
 
-use super::contenders::{Contender, DEADLINE, LIFETIME};
+use crate::contender::{Contender, DEADLINE, LIFETIME};
 
 /// One call, one statement.
 #[derive(Clone)]
@@ -89,7 +89,7 @@ async fn connect(url: &DatabaseUrl, schema: &Schema, count: usize) -> Result<Vec
     let mut connections = Vec::new();
     for _ in 0..count {
         let calls = Arc::<AtomicUsize>::default();
-        let (client, driver) = url.connect().await?;
+        let (client, driver) = internals::connect(url).await?;
         tokio::spawn(gathering(driver, calls.clone()));
         let get = prepare(&client, schema, &GET).await?;
         let put = prepare(&client, schema, &PUT).await?;
@@ -100,7 +100,7 @@ async fn connect(url: &DatabaseUrl, schema: &Schema, count: usize) -> Result<Vec
 
 async fn prepare(client: &Client, schema: &Schema, statement: &Statement) -> Result<Prepared> {
     let types: Vec<_> = statement.parameters.iter().map(pg_type).collect();
-    Ok(client.prepare_typed(&schema.qualify(statement.sql), &types).await?)
+    Ok(client.prepare_typed(&internals::qualify(schema, statement.sql), &types).await?)
 }
 
 /// Drives a connection that calls share. Once woken it lets the tasks that are ready go first, and then sends what they left
@@ -175,7 +175,7 @@ impl Batched {
         let (gets, waiting) = mpsc::unbounded_channel();
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
         for _ in 0..reads {
-            let (client, driver) = url.connect().await?;
+            let (client, driver) = internals::connect(url).await?;
             tokio::spawn(driver);
             let get = prepare(&client, schema, &GET).await?;
             let get_many = prepare(&client, schema, &GET_MANY).await?;

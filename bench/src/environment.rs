@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cimd_cache::private_postgres::PrivatePostgres;
-use cimd_cache::{Builder, Cache, DatabaseUrl, Schema, migrations};
+use cimd_cache::{Builder, Cache, DatabaseUrl, Schema, internals, migrations};
+use cimd_cache_private_postgres::PrivatePostgres;
 use tokio_postgres::Client;
 
-use super::contenders::DEADLINE;
-use crate::cli::args::Database;
+use crate::contender::DEADLINE;
 
-/// A database with an empty cache in it, which [`Arena::clear`] leaves as it was.
-pub(super) struct Arena {
+/// A database with an empty cache in it, which [`Environment::clear`] leaves as it was.
+pub(super) struct Environment {
     pub(super) url: String,
     pub(super) parsed: DatabaseUrl,
     pub(super) schema: Schema,
@@ -19,22 +18,23 @@ pub(super) struct Arena {
     private: Option<PrivatePostgres>,
 }
 
-impl Arena {
-    pub(super) async fn open(database: &Database) -> Result<Self> {
-        let Some(url) = database.url() else { return Self::private().await };
+impl Environment {
+    pub(super) async fn open(url: Option<&str>) -> Result<Self> {
+        let Some(url) = url else { return Self::private().await };
         let parsed: DatabaseUrl = url.parse()?;
-        let (admin, driver) = parsed.connect().await.context("the database cannot be reached")?;
+        let (admin, driver) = internals::connect(&parsed).await.context("the database cannot be reached")?;
         tokio::spawn(driver);
         let schema: Schema = format!("cimd_cache_bench_{:08x}", fastrand::u32(..)).parse()?;
-        let arena = Self { url: url.to_owned(), parsed, schema, admin, private: None };
-        arena.set_up().await
+        let environment = Self { url: url.to_owned(), parsed, schema, admin, private: None };
+        environment.set_up().await
     }
 
     async fn private() -> Result<Self> {
         let private = tokio::task::spawn_blocking(PrivatePostgres::start).await??;
         let url = private.url("postgres", "postgres");
         let parsed: DatabaseUrl = url.parse()?;
-        let (admin, driver) = parsed.connect().await.context("the private Postgres cannot be reached")?;
+        let (admin, driver) =
+            internals::connect(&parsed).await.context("the private Postgres cannot be reached")?;
         tokio::spawn(driver);
         admin.batch_execute(migrations::ROLES).await?;
         Self { url, parsed, schema: Schema::default(), admin, private: Some(private) }.set_up().await

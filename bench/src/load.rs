@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::arena::Arena;
-use super::contenders::Contender;
-use super::population::Population;
+use crate::contender::Contender;
+use crate::dataset::Dataset;
+use crate::environment::Environment;
 
 /// What the callers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -55,17 +55,17 @@ pub(super) struct Measured {
 /// Runs `callers` callers for `time`, after a moment in which nothing is counted.
 pub(super) async fn run(
     contender: &impl Contender,
-    (arena, population): (Option<&Arena>, &Arc<Population>),
+    (environment, dataset): (Option<&Environment>, &Arc<Dataset>),
     workload: Workload,
     callers: usize,
     time: Duration,
 ) -> Result<Measured> {
-    drive(contender, population, workload, callers, time / 5).await?;
-    let server_cpu = async || arena?.server_cpu().await;
+    drive(contender, dataset, workload, callers, time / 5).await?;
+    let server_cpu = async || environment?.server_cpu().await;
     let server_before = server_cpu().await;
     let cpu = cpu_time();
     let begin = Instant::now();
-    let mut latencies = drive(contender, population, workload, callers, time).await?;
+    let mut latencies = drive(contender, dataset, workload, callers, time).await?;
     let (elapsed, cpu) = (begin.elapsed(), cpu_time() - cpu);
     let server = server_cpu().await.zip(server_before).map(|(now, before)| now.saturating_sub(before));
     let per_1000 = |time: Duration, calls: usize| time.as_secs_f64() / calls as f64 * 1e3;
@@ -89,21 +89,21 @@ pub(super) async fn run(
 /// All latencies, in nanoseconds; what is over four seconds counts as that.
 async fn drive(
     contender: &impl Contender,
-    population: &Arc<Population>,
+    dataset: &Arc<Dataset>,
     workload: Workload,
     callers: usize,
     time: Duration,
 ) -> Result<Vec<u32>> {
     // The longest life that a ticket can have left: puts of all contenders present one of this moment.
-    let ticket = contender.ticket(&population.url(0)).await?;
+    let ticket = contender.ticket(&dataset.url(0)).await?;
     let ends = Instant::now() + time;
     let callers: Vec<_> = (0..callers)
         .map(|_| {
-            let (contender, population, ticket) = (contender.clone(), population.clone(), ticket.clone());
+            let (contender, dataset, ticket) = (contender.clone(), dataset.clone(), ticket.clone());
             tokio::spawn(async move {
                 let mut latencies = Vec::with_capacity(1 << 16);
                 loop {
-                    let (url, document) = population.any();
+                    let (url, document) = dataset.any();
                     let begin = Instant::now();
                     if begin >= ends {
                         return Ok(latencies);

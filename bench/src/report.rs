@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::load::{Measured, Workload};
+use crate::load::{Measured, Workload};
 
 /// All rounds of one workload with so many callers.
 pub(super) struct Section {

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::args::{Component, Database, Delete, Format, Get, Migrate, Put, Sweep};
-use super::{Failed, Outcome, print, say};
+use crate::args::{Component, Database, Delete, Format, Get, Migrate, Put, Sweep};
+use crate::{Failed, Outcome, print, say};
 
 /// The most that is read of a document: far more than what is accepted.
 const READ_BYTES: u64 = 1 << 20;

@@ -4,11 +4,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cimd_cache::internals;
 use serde_json::{Value, json};
 
-use super::arena::Arena;
-use super::population::Population;
-use super::report::median;
+use crate::dataset::Dataset;
+use crate::environment::Environment;
+use crate::report::median;
 
 /// How many calls are held, and how many more wait behind them.
 const HELD: usize = 256;
@@ -26,28 +27,28 @@ pub(super) struct Footprint {
     /// Bytes, where the system tells.
     per_held: Option<f64>,
     per_waiting: Option<f64>,
-    start_ms: f64,
+    start_ms: Option<f64>,
 }
 
-pub(super) async fn run(arena: &Arena, population: &Population) -> Result<Footprint> {
-    let (trips_per_get, prepared) = round_trips(arena, population).await?;
-    let (per_held, per_waiting) = memory(arena, population).await?;
+pub(super) async fn run(environment: &Environment, dataset: &Dataset) -> Result<Footprint> {
+    let (trips_per_get, prepared) = round_trips(environment, dataset).await?;
+    let (per_held, per_waiting) = memory(environment, dataset).await?;
     Ok(Footprint {
         trips_per_get,
         prepared,
         per_held,
         per_waiting,
-        start_ms: start(arena, population).await?,
+        start_ms: start(environment, dataset).await?,
     })
 }
 
 /// How many statements a get sends once its connections are warm, and how many were prepared until then.
-async fn round_trips(arena: &Arena, population: &Population) -> Result<(f64, u64)> {
-    let cache = arena.builder().read_connections(1).build()?;
-    cache.get(&population.url(0)).await?;
+async fn round_trips(environment: &Environment, dataset: &Dataset) -> Result<(f64, u64)> {
+    let cache = environment.builder().read_connections(1).build()?;
+    cache.get(&dataset.url(0)).await?;
     let before = cache.stats();
     for _ in 0..COUNTED {
-        cache.get(&population.any().0).await?;
+        cache.get(&dataset.any().0).await?;
     }
     let after = cache.stats();
     let trips = after.statements + after.prepared - before.statements - before.prepared;
@@ -56,18 +57,18 @@ async fn round_trips(arena: &Arena, population: &Population) -> Result<(f64, u64
 
 /// What one of the first callers in flight occupies, and what one more that waits does. A lock on the table holds all calls
 /// where they are while the memory is looked at.
-async fn memory(arena: &Arena, population: &Population) -> Result<(Option<f64>, Option<f64>)> {
-    let cache = arena.builder().build()?;
-    cache.get(&population.url(0)).await?;
+async fn memory(environment: &Environment, dataset: &Dataset) -> Result<(Option<f64>, Option<f64>)> {
+    let cache = environment.builder().build()?;
+    cache.get(&dataset.url(0)).await?;
     let empty = resident();
-    let lock =
-        arena.schema.qualify("begin; lock table cimd_cache.client_id_metadata in access exclusive mode");
-    arena.admin.batch_execute(&lock).await?;
+    let lock = "begin; lock table cimd_cache.client_id_metadata in access exclusive mode";
+    let lock = internals::qualify(&environment.schema, lock);
+    environment.admin.batch_execute(&lock).await?;
     let held = async {
         let mut calls = tokio::task::JoinSet::new();
         let mut add = |count: usize| {
             for _ in 0..count {
-                let (cache, (url, _)) = (cache.clone(), population.any());
+                let (cache, (url, _)) = (cache.clone(), dataset.any());
                 calls.spawn(async move { cache.get(&url).await });
             }
         };
@@ -82,7 +83,7 @@ async fn memory(arena: &Arena, population: &Population) -> Result<(Option<f64>, 
         Ok((calls, busy, waiting))
     };
     let held = held.await;
-    arena.admin.batch_execute("rollback").await?;
+    environment.admin.batch_execute("rollback").await?;
     let (mut calls, busy, waiting) = held?;
     while let Some(call) = calls.join_next().await {
         call??;
@@ -104,21 +105,24 @@ pub(super) fn resident() -> Option<f64> {
     Some(kib * 1024.0)
 }
 
-/// From the start of `cimd-cache get` until it has answered and ended. The first start, which may compile the component,
-/// is not counted.
-async fn start(arena: &Arena, population: &Population) -> Result<f64> {
-    let program = std::env::current_exe()?;
+/// From the start of `cimd-cache get` until it has answered and ended, in milliseconds. The first start, which reads the
+/// program from the disk, is not counted. None where the command is not built beside this program.
+async fn start(environment: &Environment, dataset: &Dataset) -> Result<Option<f64>> {
+    let program = std::env::current_exe()?.with_file_name("cimd-cache");
+    if !program.is_file() {
+        return Ok(None);
+    }
     let mut times = Vec::new();
     for _ in 0..=STARTS {
         let mut command = Command::new(&program);
-        command.args(["--schema", arena.schema.name(), "get", &population.url(0)]);
-        command.env("DATABASE_URL", &arena.url).stdout(Stdio::null());
+        command.args(["--schema", environment.schema.name(), "get", &dataset.url(0)]);
+        command.env("DATABASE_URL", &environment.url).stdout(Stdio::null());
         let begin = Instant::now();
         let status = tokio::task::spawn_blocking(move || command.status()).await?;
         times.push(begin.elapsed().as_secs_f64() * 1e3);
         ensure!(status.context("the command cannot be started")?.success(), "the command did not answer");
     }
-    Ok(median(times[1..].iter().copied()))
+    Ok(Some(median(times[1..].iter().copied())))
 }
 
 impl Footprint {
@@ -130,12 +134,12 @@ impl Footprint {
             "\nround trips per get                   {:.3} ({} statement prepared on its connection before)\n\
              memory of each of 256 callers held    {}\n\
              memory of one more caller that waits  {}\n\
-             `cimd-cache get`, start to end        {:.1} ms\n",
+             `cimd-cache get`, start to end        {}\n",
             self.trips_per_get,
             self.prepared,
             kib(self.per_held),
             kib(self.per_waiting),
-            self.start_ms,
+            self.start_ms.map_or("unknown here".to_owned(), |ms| format!("{ms:.1} ms")),
         )
     }
 

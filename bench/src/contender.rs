@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::population::Population;
+use crate::dataset::Dataset;
 use anyhow::{Context, Result, ensure};
 use cimd_cache::{Cache, Expiry, Lookup, Stored, Ticket};
 use redis::AsyncCommands;
@@ -74,17 +74,17 @@ impl Redis {
     }
 
     /// Stores what the table has.
-    pub(super) async fn fill(&self, population: &Population) -> Result<()> {
-        for number in 0..population.live {
-            self.put(&population.url(number), population.any().1, None).await?;
+    pub(super) async fn fill(&self, dataset: &Dataset) -> Result<()> {
+        for number in 0..dataset.live {
+            self.put(&dataset.url(number), dataset.any().1, None).await?;
         }
         Ok(())
     }
 
     /// Removes it.
-    pub(super) async fn clear(&self, population: &Population) -> Result<()> {
-        for number in 0..population.live {
-            let _: () = self.connection.clone().del(self.key(&population.url(number))).await?;
+    pub(super) async fn clear(&self, dataset: &Dataset) -> Result<()> {
+        for number in 0..dataset.live {
+            let _: () = self.connection.clone().del(self.key(&dataset.url(number))).await?;
         }
         Ok(())
     }

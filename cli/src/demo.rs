@@ -4,13 +4,12 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use cimd_cache::private_postgres::PrivatePostgres;
 use cimd_cache::{Cache, Error, Expiry, Lookup, Schema, Stored, Ticket, migrations};
+use cimd_cache_private_postgres::PrivatePostgres;
 use serde_json::Value;
 use tokio_postgres::NoTls;
 
-use super::documents::DOCUMENTS;
-use super::{Failed, Outcome, print};
+use crate::outcome::{Failed, Outcome, print};
 
 const HOUR: Expiry = Expiry::After(Duration::from_secs(3_600));
 
@@ -92,7 +91,7 @@ impl Demo {
 
     async fn store_and_share(&self) -> Result<()> {
         heading("Node A meets clients it has not seen: it misses, fetches, stores, and from then on hits.")?;
-        for document in DOCUMENTS {
+        for document in cimd_cache_documents::ALL.map(|document| document.text) {
             let id = client_id(document)?;
             let since = Instant::now();
             let ticket = miss(&self.a, &id).await?;
@@ -105,7 +104,7 @@ impl Demo {
             line("A hits    it", since)?;
         }
         heading("Node B never fetched them, and hits what A stored.")?;
-        for document in DOCUMENTS {
+        for document in cimd_cache_documents::ALL.map(|document| document.text) {
             let id = client_id(document)?;
             let since = Instant::now();
             hit(&self.b, &id, document).await?;
@@ -181,18 +180,19 @@ impl Demo {
 
     async fn purge(&self) -> Result<()> {
         heading("Everything can be purged at once.")?;
-        let id = client_id(DOCUMENTS[0])?;
-        let under_way = hit(&self.a, &id, DOCUMENTS[0]).await?;
+        let document = cimd_cache_documents::ALL[0].text;
+        let id = client_id(document)?;
+        let in_flight = hit(&self.a, &id, document).await?;
         let since = Instant::now();
         self.b.delete_all().await?;
         line("B purges all documents, by one write", since)?;
         let since = Instant::now();
-        for document in DOCUMENTS {
+        for document in cimd_cache_documents::ALL.map(|document| document.text) {
             miss(&self.a, &client_id(document)?).await?;
         }
-        line(format!("A misses all {} clients", DOCUMENTS.len()), since)?;
+        line(format!("A misses all {} clients", cimd_cache_documents::ALL.len()), since)?;
         let since = Instant::now();
-        let stored = self.a.put(&id, DOCUMENTS[0], HOUR, Some(&under_way)).await?;
+        let stored = self.a.put(&id, document, HOUR, Some(&in_flight)).await?;
         ensure!(stored == Stored::Superseded, "a purged document was stored");
         miss(&self.b, &id).await?;
         line("a fetch from before the purge is superseded", since)

@@ -9,9 +9,9 @@ use cimd_cache::Cache;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::load::{self, Measured, Workload};
-use super::population::Population;
-use super::report::median;
+use crate::dataset::Dataset;
+use crate::load::{self, Measured, Workload};
+use crate::report::median;
 
 /// How many rows one sweep removes: the most that it may.
 const BATCH: u32 = 1_000;
@@ -32,23 +32,23 @@ pub(super) struct Swept {
 /// Sweeps until nothing is left, while gets go on; and measures the same gets without it first.
 pub(super) async fn run(
     cache: &Cache,
-    population: &Arc<Population>,
+    dataset: &Arc<Dataset>,
     slice: Duration,
     progress: &ProgressBar,
 ) -> Result<Swept> {
-    let before = load::run(cache, (None, population), Workload::Get, CALLERS, slice).await?;
+    let before = load::run(cache, (None, dataset), Workload::Get, CALLERS, slice).await?;
     let done = Arc::new(AtomicBool::new(false));
     let gets = tokio::spawn({
-        let (cache, population, done) = (cache.clone(), population.clone(), done.clone());
+        let (cache, dataset, done) = (cache.clone(), dataset.clone(), done.clone());
         async move {
             let mut during = Vec::new();
             while !done.load(Ordering::Relaxed) {
-                during.push(load::run(&cache, (None, &population), Workload::Get, CALLERS, slice).await?);
+                during.push(load::run(&cache, (None, &dataset), Workload::Get, CALLERS, slice).await?);
             }
             Ok::<_, anyhow::Error>(during)
         }
     });
-    progress.set_length(population.expired);
+    progress.set_length(dataset.expired);
     let begin = Instant::now();
     let (mut removed, mut batches) = (0, Vec::new());
     let swept = loop {
@@ -67,7 +67,7 @@ pub(super) async fn run(
     done.store(true, Ordering::Relaxed);
     let during = gets.await??;
     let elapsed = swept?;
-    ensure!(removed == population.expired, "{removed} rows were removed of {}", population.expired);
+    ensure!(removed == dataset.expired, "{removed} rows were removed of {}", dataset.expired);
     Ok(Swept { removed, elapsed, batches, before, during })
 }
 

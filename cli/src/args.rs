@@ -8,8 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::bench::Workload;
-use super::outcome::STATUSES;
+use crate::outcome::STATUSES;
 
 /// A shared cache for OAuth Client ID Metadata Documents, in Postgres.
 #[derive(Debug, Parser)]
@@ -80,8 +79,6 @@ pub(super) enum Command {
     Migrate(Migrate),
     /// Write the WebAssembly component that this program carries, for other hosts
     Component(Component),
-    /// Measure the cache against native code and others, on this machine and database
-    Bench(Bench),
     /// Show the cache at work, on a Postgres of its own that is thrown away
     #[command(after_help = "Example:\n  cimd-cache demo")]
     Demo,
@@ -177,71 +174,6 @@ pub(super) struct Migrate {
     /// The longest to wait for another migration, or for whoever holds a lock on the tables
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30", conflicts_with = "roles")]
     pub(super) wait: Duration,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  cimd-cache bench\n  cimd-cache bench --rows 1000000 --expired 100000 --workload get --callers 1,64\n\n\
-                  Without --database-url it runs on a Postgres of its own. With it, in a schema of its own that it drops \
-                  in the end; connect as cimd_cache_owner, or as another role that may create one, on a database whose \
-                  roles are there (`migrate --roles`)."
-)]
-pub(super) struct Bench {
-    /// How many documents there are
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    pub(super) rows: u64,
-    /// How many expired ones are among them, which are swept in the end while gets go on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) expired: u64,
-    /// What is called
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "get,put,mix")]
-    pub(super) workload: Vec<Workload>,
-    /// By how many callers at once
-    #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "1,16,64,256")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    pub(super) callers: Vec<u16>,
-    /// Against whom
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "pipelined,pool,batched,fresh,near")]
-    pub(super) against: Vec<Rival>,
-    /// Against Redis too, which should hold nothing else: redis://host:port
-    #[arg(long, value_name = "URL")]
-    pub(super) redis: Option<String>,
-    /// How often each contender has its turn
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    pub(super) rounds: u16,
-    /// How long a turn takes
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
-    pub(super) seconds: Duration,
-    /// How long the near cache keeps a document, where it is on
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub(super) near_ttl: Duration,
-    /// How many connections the cache has for gets; by default as always
-    #[arg(long, value_name = "N")]
-    pub(super) read_connections: Option<usize>,
-    /// The same for puts
-    #[arg(long, value_name = "N")]
-    pub(super) write_connections: Option<usize>,
-    /// How many gets the cache asks in one statement at most; by default as always
-    #[arg(long, value_name = "N")]
-    pub(super) max_batch: Option<usize>,
-    /// A file for the results as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(super) json: Option<PathBuf>,
-}
-
-/// Whom the cache is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Rival {
-    /// Native tokio-postgres on 4 connections for gets and 8 for puts, on which calls overlap
-    Pipelined,
-    /// Native tokio-postgres with a pool of 16 connections, one call at a time on each
-    Pool,
-    /// Native tokio-postgres whose gets travel together, over 3 connections, as the cache's do; its puts go over a pool of 16
-    Batched,
-    /// The cache with an instance for each call
-    Fresh,
-    /// The cache with the near cache
-    Near,
 }
 
 fn clock_tolerance(text: &str) -> Result<Duration, String> {

@@ -1,10 +1,8 @@
-//! The command line: arguments in, one sentence and an exit status out.
+//! The command `cimd-cache`: arguments in, one sentence and an exit status out. A thin user of the library.
 
 mod args;
-mod bench;
-mod calls;
+mod commands;
 mod demo;
-mod documents;
 mod outcome;
 
 use std::io::{self, IsTerminal};
@@ -17,7 +15,8 @@ use tracing_subscriber::filter::LevelFilter;
 use self::args::{Arguments, Command, Format};
 use self::outcome::{Failed, Outcome, print, say};
 
-pub(crate) async fn main() -> ExitCode {
+#[tokio::main]
+async fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // The help and the version are results too; all else is a usage error, which clap tells.
@@ -51,15 +50,13 @@ pub(crate) async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<Outcome, Failed> {
     let (database, format) = (arguments.database, arguments.format);
     match arguments.command {
-        Command::Get(get) => calls::get(&database, format, get).await,
-        Command::Put(put) => calls::put(&database, format, put).await,
-        Command::Delete(delete) => calls::delete(&database, format, delete).await,
-        Command::Check => calls::check(&database, format).await,
-        Command::Sweep(sweep) => calls::sweep(&database, format, sweep).await,
-        Command::Migrate(migrate) => calls::migrate(&database, format, migrate).await,
-        Command::Component(component) => calls::component(component),
-        // It has something to clean up, and sees to it itself.
-        Command::Bench(bench) => bench::run(&database, bench).await,
+        Command::Get(get) => commands::get(&database, format, get).await,
+        Command::Put(put) => commands::put(&database, format, put).await,
+        Command::Delete(delete) => commands::delete(&database, format, delete).await,
+        Command::Check => commands::check(&database, format).await,
+        Command::Sweep(sweep) => commands::sweep(&database, format, sweep).await,
+        Command::Migrate(migrate) => commands::migrate(&database, format, migrate).await,
+        Command::Component(component) => commands::component(component),
         // Dropped, it stops its Postgres. A signal ends the others as it ends any program, also while they wait for their
         // input.
         Command::Demo => tokio::select! {
