@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cimd_cache::{Cache, Error, Stored};
+use cimd_cache::{Cache, Error, PutOutcome};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use support::{Database, HOUR, ID, document, hit, miss, row, version};
@@ -108,7 +108,7 @@ async fn a_batch_of_the_largest_documents_comes_whole() {
     let answers = join_all(ids.iter().map(|id| node.get(id))).await;
     assert!(answers.iter().all(|answer| matches!(answer, Ok(cimd_cache::Lookup::Hit(_)))));
     assert_eq!(node.stats().batches - before.batches, 1);
-    assert_eq!(node.stats().discarded, 0);
+    assert_eq!(node.stats().instances_discarded, 0);
 }
 
 /// 5,000 who hang up while the database hangs: neither place, nor task, nor statement is theirs afterwards.
@@ -195,7 +195,7 @@ async fn a_caller_that_polls_once_and_never_again_holds_up_nobody() {
     at_rest(&node).await;
     hit(&node, ID).await;
     assert!(node.delete(ID).await.unwrap());
-    assert_eq!(put.await, Ok(Stored::Stored));
+    assert_eq!(put.await, Ok(PutOutcome::Stored));
     assert_eq!(version(&get.await.unwrap()), None);
     assert_eq!(deletes.await, Ok(false));
 }
@@ -214,7 +214,7 @@ async fn a_put_whose_caller_has_gone_is_put() {
     lock.rollback().await.unwrap();
     at_rest(&node).await;
     assert!(row(&admin, ID).await.is_some());
-    assert_eq!((node.stats().discarded, node.stats().connections_opened), (0, 1));
+    assert_eq!((node.stats().instances_discarded, node.stats().connections_opened), (0, 1));
 }
 
 /// A revocation does not stand behind a flood.
@@ -242,5 +242,5 @@ async fn a_delete_goes_before_a_flood_of_puts() {
     let (outcomes, (deleted, before)) = tokio::join!(puts, delete);
     assert_eq!(deleted, Ok(true));
     assert!(before <= 50, "{before} puts went before it");
-    assert!(outcomes.iter().all(|outcome| *outcome == Ok(Stored::Stored)));
+    assert!(outcomes.iter().all(|outcome| *outcome == Ok(PutOutcome::Stored)));
 }

@@ -87,7 +87,7 @@ async fn a_statement_of_a_foreign_instance_is_run_to_its_end() {
 async fn a_fresh_instance_for_each_call_answers_the_same() {
     let database = Database::new().await;
     let builder = Cache::builder().database_url(&database.app_url());
-    let node = builder.calls_per_instance(1).build().unwrap();
+    let node = builder.max_instance_reuse_count(1).build().unwrap();
     for number in 0..20 {
         node.put(ID, &document(number), HOUR, None).await.unwrap();
         assert_eq!(version(&node.get(ID).await.unwrap()), Some(number));

@@ -18,7 +18,13 @@ async fn a_get_is_one_round_trip_and_prepares_nothing_after_the_first() {
         hit(&node, ID).await;
     }
     assert_eq!((wire.seen().prepared - warm.prepared, wire.seen().round_trips - warm.round_trips), (0, 50));
-    assert_eq!((node.stats().prepared - stats.prepared, node.stats().statements - stats.statements), (0, 50));
+    assert_eq!(
+        (
+            node.stats().statements_prepared - stats.statements_prepared,
+            node.stats().statements - stats.statements
+        ),
+        (0, 50)
+    );
     for number in 0..50 {
         node.put(ID, &document(number), HOUR, None).await.unwrap();
     }

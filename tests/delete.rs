@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cimd_cache::{Expiry, Stored};
+use cimd_cache::{Expiry, PutOutcome};
 use support::{Database, HOUR, ID, document, documents, hit, miss, one, row, shifted, ticket, version};
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn a_delete_says_whether_there_was_a_document() {
     a.put(ID, &document(2), Expiry::After(Duration::ZERO), None).await.unwrap();
     assert!(!a.delete(ID).await.unwrap(), "expired");
     a.put(ID, &document(3), HOUR, None).await.unwrap();
-    a.delete_all().await.unwrap();
+    a.purge().await.unwrap();
     assert!(!a.delete(ID).await.unwrap(), "purged");
     assert_eq!(one::<i64>(&admin, "select count(*) from cimd_cache.client_id_metadata", &[]).await, 1);
 }
@@ -34,9 +34,9 @@ async fn a_fetch_under_way_does_not_bring_back_what_was_deleted() {
         }
         let under_way = ticket(&a, &id).await;
         b.delete(&id).await.unwrap();
-        assert_eq!(a.put(&id, &document(1), HOUR, Some(&under_way)).await.unwrap(), Stored::Superseded);
+        assert_eq!(a.put(&id, &document(1), HOUR, Some(&under_way)).await.unwrap(), PutOutcome::Superseded);
         let after = miss(&a, &id).await;
-        assert_eq!(a.put(&id, &document(2), HOUR, Some(&after)).await.unwrap(), Stored::Stored);
+        assert_eq!(a.put(&id, &document(2), HOUR, Some(&after)).await.unwrap(), PutOutcome::Stored);
         assert_eq!(version(&b.get(&id).await.unwrap()), Some(2));
     }
 }
@@ -50,11 +50,11 @@ async fn a_purge_removes_all_documents_by_one_write() {
     }
     let rows = "select string_agg(xmin::text || url, ',' order by url) from cimd_cache.client_id_metadata";
     let before: String = one(&admin, rows, &[]).await;
-    b.delete_all().await.unwrap();
+    b.purge().await.unwrap();
     assert_eq!(one::<String>(&admin, rows, &[]).await, before, "no row of a document was written");
     for (id, text) in documents() {
         let after = miss(&a, &id).await;
-        assert_eq!(a.put(&id, &text, HOUR, Some(&after)).await.unwrap(), Stored::Stored);
+        assert_eq!(a.put(&id, &text, HOUR, Some(&after)).await.unwrap(), PutOutcome::Stored);
         hit(&b, &id).await;
     }
 }
@@ -67,9 +67,9 @@ async fn a_fetch_under_way_does_not_bring_back_what_was_purged() {
     let under_way = hit(&a, ID).await.ticket;
     let unknown = "https://unknown.example/";
     let of_unknown = miss(&a, unknown).await;
-    b.delete_all().await.unwrap();
-    assert_eq!(a.put(ID, &document(1), HOUR, Some(&under_way)).await.unwrap(), Stored::Superseded);
-    assert_eq!(a.put(unknown, &document(1), HOUR, Some(&of_unknown)).await.unwrap(), Stored::Superseded);
+    b.purge().await.unwrap();
+    assert_eq!(a.put(ID, &document(1), HOUR, Some(&under_way)).await.unwrap(), PutOutcome::Superseded);
+    assert_eq!(a.put(unknown, &document(1), HOUR, Some(&of_unknown)).await.unwrap(), PutOutcome::Superseded);
     assert_eq!(row(&admin, unknown).await, None);
     miss(&b, ID).await;
 }
@@ -85,7 +85,7 @@ async fn a_document_committed_after_a_purge_that_it_did_not_see_is_not_served() 
     let late = "insert into cimd_cache.client_id_metadata (url, metadata, expires_at, inserted_at, fetched_at, after_purge)
                 select url || 'late', metadata, expires_at, now(), now(), after_purge from cimd_cache.client_id_metadata";
     transaction.execute(late, &[]).await.unwrap();
-    node.delete_all().await.unwrap();
+    node.purge().await.unwrap();
     transaction.commit().await.unwrap();
     assert!(row(&admin, &format!("{ID}late")).await.is_some());
     miss(&node, &format!("{ID}late")).await;
@@ -107,14 +107,14 @@ async fn purges_hold_also_after_the_clock_was_set_back() {
     let other = "https://other.example/";
     node.put(other, &document(1), HOUR, None).await.unwrap();
 
-    node.delete_all().await.unwrap();
+    node.purge().await.unwrap();
     let age =
         "update cimd_cache.client_id_metadata set fetched_at = now() - interval '12 minutes' where url = $1";
     admin.execute(age, &[&other]).await.unwrap();
     assert_eq!(node.sweep(10).await.unwrap().removed, 1, "a purged row is swept");
-    assert_eq!(node.put(ID, &document(1), HOUR, Some(&before)).await.unwrap(), Stored::Superseded);
+    assert_eq!(node.put(ID, &document(1), HOUR, Some(&before)).await.unwrap(), PutOutcome::Superseded);
     let after = miss(&node, ID).await;
-    assert_eq!(node.put(ID, &document(2), HOUR, Some(&after)).await.unwrap(), Stored::Stored);
+    assert_eq!(node.put(ID, &document(2), HOUR, Some(&after)).await.unwrap(), PutOutcome::Stored);
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(2));
 }
 
@@ -128,9 +128,9 @@ async fn a_delete_of_a_leftover_row_still_holds_off_older_fetches() {
     admin.execute(ahead, &[]).await.unwrap();
     let under_way = ticket(&node, ID).await;
     assert!(node.delete(ID).await.unwrap());
-    assert_eq!(node.put(ID, &document(1), HOUR, Some(&under_way)).await.unwrap(), Stored::Superseded);
+    assert_eq!(node.put(ID, &document(1), HOUR, Some(&under_way)).await.unwrap(), PutOutcome::Superseded);
     let older = shifted(&under_way, -60);
-    assert_eq!(node.put(ID, &document(1), HOUR, Some(&older)).await.unwrap(), Stored::Superseded);
+    assert_eq!(node.put(ID, &document(1), HOUR, Some(&older)).await.unwrap(), PutOutcome::Superseded);
     let after = miss(&node, ID).await;
-    assert_eq!(node.put(ID, &document(2), HOUR, Some(&after)).await.unwrap(), Stored::Stored);
+    assert_eq!(node.put(ID, &document(2), HOUR, Some(&after)).await.unwrap(), PutOutcome::Stored);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cimd_cache::{BuildError, Builder, Cache, CheckError, Error};
+use cimd_cache::{BuildError, Builder, Cache, CheckError, ConnectError, Error};
 use support::{Database, HOUR, ID, Log, document, hit, miss, one, version};
 
 /// What each call answers.
@@ -13,7 +13,7 @@ async fn answers(node: &Cache) -> [Option<Error>; 5] {
         node.get(ID).await.err(),
         node.put(ID, &document(1), HOUR, None).await.err(),
         node.delete(ID).await.err(),
-        node.delete_all().await.err(),
+        node.purge().await.err(),
         node.sweep(1).await.err(),
     ]
 }
@@ -38,7 +38,7 @@ async fn a_database_that_cannot_be_reached_is_unavailable() {
     for url in ["postgres://u@127.0.0.1:1/d", "postgres://u@%2Fnonexistent/d"] {
         let node = Cache::builder().database_url(url).build().unwrap();
         assert_eq!(answers(&node).await, all(Error::Unavailable), "{url}");
-        assert_eq!(node.check().await, Err(CheckError::Unavailable));
+        assert_eq!(node.check().await, Err(CheckError::Connection(ConnectError::Unavailable)));
     }
 }
 
@@ -95,7 +95,7 @@ async fn a_database_that_does_not_answer_in_time_is_timed_out_and_then_works_aga
     let lock = admin.transaction().await.unwrap();
     lock.batch_execute("lock table cimd_cache.client_id_metadata, cimd_cache.purge").await.unwrap();
     assert_eq!(answers(&node).await, all(Error::TimedOut));
-    assert_eq!(node.check().await, Err(CheckError::TimedOut));
+    assert_eq!(node.check().await, Err(CheckError::Connection(ConnectError::TimedOut)));
     lock.rollback().await.unwrap();
     // What timed out may or may not have been applied, also later than what follows; but the node works.
     assert_eq!(answers(&patient).await, [(); 5].map(|()| None));
@@ -194,7 +194,7 @@ async fn a_connection_that_falls_silent_is_replaced() {
     for check_notices in [false, true] {
         silence.send(()).unwrap();
         if check_notices {
-            assert_eq!(node.check().await, Err(CheckError::TimedOut));
+            assert_eq!(node.check().await, Err(CheckError::Connection(ConnectError::TimedOut)));
             assert!(node.check().await.is_ok());
         } else {
             assert_eq!(node.get(ID).await, Err(Error::TimedOut));
@@ -281,7 +281,7 @@ async fn what_only_an_operator_can_mend_is_storage() {
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     admin.batch_execute("revoke all on all tables in schema cimd_cache from cimd_cache_app").await.unwrap();
     assert_eq!(answers(&node).await, all(Error::Storage));
-    assert!(matches!(node.check().await, Err(CheckError::Rights { .. })));
+    assert!(matches!(node.check().await, Err(CheckError::Privilege { .. })));
     admin.batch_execute("drop schema cimd_cache cascade").await.unwrap();
     assert_eq!(answers(&node).await, all(Error::Storage));
     assert!(matches!(node.check().await, Err(CheckError::SchemaMissing { .. })));
@@ -289,7 +289,7 @@ async fn what_only_an_operator_can_mend_is_storage() {
     let no_database = format!("{}_not", database.app_url());
     let node = Cache::builder().database_url(&no_database).build().unwrap();
     assert_eq!(answers(&node).await, all(Error::Storage));
-    assert_eq!(node.check().await, Err(CheckError::NoDatabase));
+    assert_eq!(node.check().await, Err(CheckError::Connection(ConnectError::NoDatabase)));
 }
 
 /// 14: without the row that says what counts, a miss would be a lie.
@@ -374,7 +374,7 @@ async fn a_setting_out_of_range_is_refused_when_the_cache_is_built() {
     assert!(out_of_range(Cache::builder().max_batch(0)));
     assert!(out_of_range(Cache::builder().max_batch(33)));
     assert!(out_of_range(Cache::builder().max_waiting(0)));
-    assert!(out_of_range(Cache::builder().calls_per_instance(0)));
+    assert!(out_of_range(Cache::builder().max_instance_reuse_count(0)));
     let url = Cache::builder().database_url("postgres://alice:hunter2@db.example/d?sslmode=prefer").build();
     let error = url.unwrap_err();
     assert!(matches!(error, BuildError::DatabaseUrl(_)));

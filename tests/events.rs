@@ -140,7 +140,7 @@ async fn an_instance_that_is_discarded_and_a_statement_that_is_refused_are_told_
     assert!(has(&lines, &["ERROR", "its instance is discarded", "unreachable"]), "{lines:#?}");
     assert!(has(&lines, &["ERROR", "a statement that is not on the list was refused"]), "{lines:#?}");
     assert!(!has(&lines, &["hush"]), "{lines:#?}");
-    assert_eq!(node.stats().discarded, 1);
+    assert_eq!(node.stats().instances_discarded, 1);
 }
 
 /// Refused input, and a database that objects to what is put: the log has the server's words, and none of ours.

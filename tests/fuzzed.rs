@@ -3,7 +3,7 @@
 //! The kept documents of `tests/fuzz/` and variations of them, through the real component to a real Postgres. The rules on their
 //! own are fuzzed there.
 
-use cimd_cache::{Error, Stored};
+use cimd_cache::{Error, PutOutcome};
 use cimd_cache_fuzz::{corpus, json, mutate};
 use cimd_cache_guest::metadata;
 use support::{Database, HOUR, ID, hit};
@@ -29,7 +29,7 @@ async fn what_the_rules_accept_comes_back_equal_from_postgres() {
         }
         let answer = node.put(ID, &text, HOUR, None).await;
         if is_accepted {
-            assert!(matches!(answer, Ok(Stored::Stored)), "{text:?}: {answer:?}");
+            assert!(matches!(answer, Ok(PutOutcome::Stored)), "{text:?}: {answer:?}");
             let stored = hit(&node, ID).await.metadata;
             assert_eq!(json::value(&stored).unwrap(), json::value(&text).unwrap(), "{text:?}");
             accepted += 1;

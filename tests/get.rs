@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use cimd_cache::{Expiry, Stored, statements};
+use cimd_cache::{Expiry, PutOutcome, statements};
 use support::{Database, HOUR, ID, connect, document, documents, hit, json_of, miss, one, row, version};
 use tokio_postgres::SimpleQueryMessage;
 
@@ -51,7 +51,7 @@ async fn every_document_reads_back_equal_on_another_node() {
     let (a, b) = (database.node(), database.node());
     for (id, text) in documents() {
         let ticket = miss(&a, &id).await;
-        assert_eq!(a.put(&id, &text, HOUR, Some(&ticket)).await.unwrap(), Stored::Stored);
+        assert_eq!(a.put(&id, &text, HOUR, Some(&ticket)).await.unwrap(), PutOutcome::Stored);
         for node in [&a, &b] {
             assert_eq!(json_of(&hit(node, &id).await.metadata), json_of(&text), "{id}");
         }
@@ -75,7 +75,7 @@ async fn json_of_every_kind_reads_back_equal() {
         &long,
         &many,
     ] {
-        assert_eq!(node.put(ID, text, HOUR, None).await.unwrap(), Stored::Stored, "{text}");
+        assert_eq!(node.put(ID, text, HOUR, None).await.unwrap(), PutOutcome::Stored, "{text}");
         assert_eq!(json_of(&hit(&node, ID).await.metadata), json_of(text), "{text}");
     }
 }
@@ -100,7 +100,7 @@ async fn a_hit_says_until_when_it_is_fresh() {
 
     // Its ticket is good for a refresh ahead of time.
     let refreshed = node.put(ID, &document(2), Expiry::After(hour), Some(&entry.ticket)).await.unwrap();
-    assert_eq!(refreshed, Stored::Stored);
+    assert_eq!(refreshed, PutOutcome::Stored);
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(2));
 }
 

@@ -97,7 +97,7 @@ async fn tour(database: &Database) -> Vec<String> {
     see(&matches!(together, (Ok(Lookup::Hit(_)), Ok(Lookup::Miss(_)))));
     see(&node.delete(ID).await);
     see(&node.delete(ID).await);
-    see(&node.delete_all().await);
+    see(&node.purge().await);
     see(&node.sweep(10).await);
     seen
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use cimd_cache::{Cache, Error, Expiry, Lookup, Stored};
+use cimd_cache::{Cache, Error, Expiry, Lookup, PutOutcome};
 use support::{Database, HOUR, ID, document, hit, miss, one, version};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -23,7 +23,7 @@ async fn a_hit_in_memory_asks_nobody_and_is_the_same_document() {
     assert_eq!((&second.metadata, second.expires_at), (&first.metadata, first.expires_at));
     assert!(second.fresh_for <= first.fresh_for);
     // Its ticket is good for a refresh.
-    assert_eq!(node.put(ID, &document(2), HOUR, Some(&second.ticket)).await, Ok(Stored::Stored));
+    assert_eq!(node.put(ID, &document(2), HOUR, Some(&second.ticket)).await, Ok(PutOutcome::Stored));
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn a_put_or_delete_on_the_node_takes_effect_at_once() {
     miss(&node, ID).await;
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     hit(&node, ID).await;
-    node.delete_all().await.unwrap();
+    node.purge().await.unwrap();
     miss(&node, ID).await;
 }
 
@@ -59,10 +59,10 @@ async fn what_another_node_does_is_seen_later() {
     tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap();
     // What is known to be outdated is not answered again.
     let mut outdated = hit(&node, ID).await.ticket;
-    other.delete_all().await.unwrap();
-    assert_eq!(node.put(ID, &document(3), HOUR, Some(&outdated)).await, Ok(Stored::Superseded));
+    other.purge().await.unwrap();
+    assert_eq!(node.put(ID, &document(3), HOUR, Some(&outdated)).await, Ok(PutOutcome::Superseded));
     outdated = miss(&node, ID).await;
-    assert_eq!(node.put(ID, &document(3), HOUR, Some(&outdated)).await, Ok(Stored::Stored));
+    assert_eq!(node.put(ID, &document(3), HOUR, Some(&outdated)).await, Ok(PutOutcome::Stored));
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn puts_that_are_refused_or_shed_or_never_sent_cost_no_hits() {
     }
     hits_cost_nothing().await;
     lock.rollback().await.unwrap();
-    assert_eq!(hangs.await.unwrap(), Ok(Stored::Stored));
+    assert_eq!(hangs.await.unwrap(), Ok(PutOutcome::Stored));
     hits_cost_nothing().await;
 }
 

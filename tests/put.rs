@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cimd_cache::{Error, Expiry, Stored, Ticket};
+use cimd_cache::{Error, Expiry, PutOutcome, Ticket};
 use support::{Database, HOUR, ID, document, hit, miss, one, row, shifted, ticket, version};
 
 const TEN_YEARS: u64 = 87_660 * 3_600;
@@ -28,10 +28,10 @@ async fn an_older_fetch_never_replaces_a_newer_one() {
     let (a, b, admin) = (database.node(), database.node(), database.admin().await);
     let older = ticket(&a, ID).await;
     let newer = ticket(&b, ID).await;
-    assert_eq!(b.put(ID, &document(2), HOUR, Some(&newer)).await.unwrap(), Stored::Stored);
+    assert_eq!(b.put(ID, &document(2), HOUR, Some(&newer)).await.unwrap(), PutOutcome::Stored);
     let stored = row(&admin, ID).await;
     let year = Expiry::After(Duration::from_secs(365 * 86_400));
-    assert_eq!(a.put(ID, &document(1), year, Some(&older)).await.unwrap(), Stored::Superseded);
+    assert_eq!(a.put(ID, &document(1), year, Some(&older)).await.unwrap(), PutOutcome::Superseded);
     assert_eq!(row(&admin, ID).await, stored, "the row is untouched");
     assert_eq!(version(&a.get(ID).await.unwrap()), Some(2));
 }
@@ -44,8 +44,8 @@ async fn an_expired_document_is_not_replaced_by_an_older_one() {
     let older = ticket(&node, ID).await;
     let newer = ticket(&node, ID).await;
     let at_once = Expiry::After(Duration::ZERO);
-    assert_eq!(node.put(ID, &document(2), at_once, Some(&newer)).await.unwrap(), Stored::Stored);
-    assert_eq!(node.put(ID, &document(1), HOUR, Some(&older)).await.unwrap(), Stored::Superseded);
+    assert_eq!(node.put(ID, &document(2), at_once, Some(&newer)).await.unwrap(), PutOutcome::Stored);
+    assert_eq!(node.put(ID, &document(1), HOUR, Some(&older)).await.unwrap(), PutOutcome::Superseded);
     miss(&node, ID).await;
 }
 
@@ -57,12 +57,12 @@ async fn a_ticket_is_good_for_ten_minutes_and_not_ahead_of_the_clock() {
     let now = ticket(&node, ID).await;
     let put = async |ticket: &Ticket| node.put(ID, &document(1), HOUR, Some(ticket)).await;
 
-    assert_eq!(put(&shifted(&now, -601)).await, Ok(Stored::Superseded));
+    assert_eq!(put(&shifted(&now, -601)).await, Ok(PutOutcome::Superseded));
     // After a failover to a clock that is a little behind, a ticket is ahead of it. That is nobody's mistake.
-    assert_eq!(put(&shifted(&now, 50)).await, Ok(Stored::Superseded));
+    assert_eq!(put(&shifted(&now, 50)).await, Ok(PutOutcome::Superseded));
     assert!(matches!(put(&shifted(&now, 3_600)).await, Err(Error::InvalidTicket(_))));
     assert_eq!(row(&admin, ID).await, None);
-    assert_eq!(put(&shifted(&now, -590)).await, Ok(Stored::Stored));
+    assert_eq!(put(&shifted(&now, -590)).await, Ok(PutOutcome::Stored));
     for none in ["", "1795465560", "2026-11-23T19:06:00Z"] {
         assert!(matches!(put(&Ticket::from(none)).await, Err(Error::InvalidTicket(_))), "{none}");
     }
@@ -75,7 +75,7 @@ async fn a_row_from_over_a_minute_ahead_is_replaced_and_a_nearer_one_is_not() {
     let (node, admin) = (database.node(), database.admin().await);
     let ahead =
         "update cimd_cache.client_id_metadata set fetched_at = now() + $1::bigint * interval '1 second'";
-    for (seconds, expected) in [(55_i64, Stored::Superseded), (120, Stored::Stored)] {
+    for (seconds, expected) in [(55_i64, PutOutcome::Superseded), (120, PutOutcome::Stored)] {
         for with_ticket in [true, false] {
             admin.execute("delete from cimd_cache.client_id_metadata", &[]).await.unwrap();
             node.put(ID, &document(1), HOUR, None).await.unwrap();
@@ -108,12 +108,12 @@ async fn a_lifetime_counts_from_the_ticket() {
 
     assert_eq!(
         node.put(ID, &document(1), lifetime(299), Some(&five_minutes_ago)).await.unwrap(),
-        Stored::Stored
+        PutOutcome::Stored
     );
     miss(&node, ID).await;
     assert_eq!(
         node.put(ID, &document(1), lifetime(600), Some(&five_minutes_ago)).await.unwrap(),
-        Stored::Stored
+        PutOutcome::Stored
     );
     let fresh_for = hit(&node, ID).await.fresh_for;
     assert!(fresh_for < Duration::from_secs(300) && fresh_for > Duration::from_secs(240), "{fresh_for:?}");
@@ -127,7 +127,7 @@ async fn an_expiry_in_the_past_is_stored_and_misses() {
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     let yesterday = SystemTime::now() - Duration::from_secs(86_400);
     for expiry in [Expiry::At(yesterday), Expiry::At(UNIX_EPOCH), Expiry::After(Duration::ZERO)] {
-        assert_eq!(node.put(ID, &document(2), expiry, None).await.unwrap(), Stored::Stored);
+        assert_eq!(node.put(ID, &document(2), expiry, None).await.unwrap(), PutOutcome::Stored);
         miss(&node, ID).await;
         assert!(row(&admin, ID).await.unwrap().contains("version"));
     }
@@ -167,7 +167,7 @@ async fn an_expiry_over_ten_years_ahead_is_kept_as_ten_years_ahead() {
     ] {
         let fetched = ticket(&node, ID).await;
         for ticket in [Some(&fetched), None] {
-            assert_eq!(node.put(ID, &document(1), expiry, ticket).await, Ok(Stored::Stored));
+            assert_eq!(node.put(ID, &document(1), expiry, ticket).await, Ok(PutOutcome::Stored));
             let fresh_for = hit(&node, ID).await.fresh_for;
             let ten_minutes = Duration::from_secs(600);
             assert!((ten_years - ten_minutes..=ten_years).contains(&fresh_for), "{expiry:?}: {fresh_for:?}");
@@ -182,11 +182,11 @@ async fn repeating_a_put_with_its_ticket_is_safe() {
     let (a, b) = (database.node(), database.node());
     let first = miss(&a, ID).await;
     for _ in 0..2 {
-        assert_eq!(a.put(ID, &document(1), HOUR, Some(&first)).await.unwrap(), Stored::Stored);
+        assert_eq!(a.put(ID, &document(1), HOUR, Some(&first)).await.unwrap(), PutOutcome::Stored);
     }
     let second = hit(&b, ID).await.ticket;
-    assert_eq!(b.put(ID, &document(2), HOUR, Some(&second)).await.unwrap(), Stored::Stored);
-    assert_eq!(a.put(ID, &document(1), HOUR, Some(&first)).await.unwrap(), Stored::Superseded);
+    assert_eq!(b.put(ID, &document(2), HOUR, Some(&second)).await.unwrap(), PutOutcome::Stored);
+    assert_eq!(a.put(ID, &document(1), HOUR, Some(&first)).await.unwrap(), PutOutcome::Superseded);
     assert_eq!(version(&a.get(ID).await.unwrap()), Some(2));
 }
 
@@ -210,8 +210,8 @@ async fn a_put_that_the_server_rolled_back_for_a_conflict_is_sent_again() {
         )
     };
     for (errcode, times, answer, tries) in [
-        ("40001", 2, Ok(Stored::Stored), 3_i64),
-        ("40P01", 2, Ok(Stored::Stored), 3),
+        ("40001", 2, Ok(PutOutcome::Stored), 3_i64),
+        ("40P01", 2, Ok(PutOutcome::Stored), 3),
         ("40001", 99, Err(Error::Unavailable), 4),
         ("53100", 99, Err(Error::Storage), 1),
         ("57014", 99, Err(Error::TimedOut), 1),

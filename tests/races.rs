@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cimd_cache::{Cache, Lookup, Stored, Ticket};
+use cimd_cache::{Cache, Lookup, PutOutcome, Ticket};
 use support::{Database, HOUR, ID, document, miss, ticket, version};
 
 /// Deterministic, so that a failure can be run again; different for each use.
@@ -16,7 +16,7 @@ fn shuffled<T>(mut items: Vec<T>, seed: u64) -> Vec<T> {
     items
 }
 
-async fn put_all(nodes: &[Cache], puts: Vec<(u64, Ticket)>) -> Vec<(u64, Stored)> {
+async fn put_all(nodes: &[Cache], puts: Vec<(u64, Ticket)>) -> Vec<(u64, PutOutcome)> {
     let puts = puts.into_iter().enumerate().map(|(at, (number, ticket))| {
         let node = nodes[at % nodes.len()].clone();
         tokio::spawn(
@@ -45,7 +45,7 @@ async fn of_fifty_puts_at_once_the_newest_ticket_remains() {
     for round in 0..10 {
         let puts = tickets(&nodes[0], 50).await;
         let outcomes = put_all(&nodes, shuffled(puts, round)).await;
-        assert!(outcomes.contains(&(50, Stored::Stored)), "{outcomes:?}");
+        assert!(outcomes.contains(&(50, PutOutcome::Stored)), "{outcomes:?}");
         assert_eq!(version(&nodes[1].get(ID).await.unwrap()), Some(50), "round {round}");
     }
 }
@@ -58,9 +58,8 @@ async fn no_put_that_began_before_a_delete_or_purge_survives_it() {
         let puts = shuffled(tickets(&nodes[0], 20).await, round);
         let remover = nodes[1].clone();
         let putting = put_all(&nodes, puts);
-        let removing = async {
-            if round % 2 == 0 { remover.delete(ID).await.map(drop) } else { remover.delete_all().await }
-        };
+        let removing =
+            async { if round % 2 == 0 { remover.delete(ID).await.map(drop) } else { remover.purge().await } };
         let (_, removed) = tokio::join!(putting, removing);
         removed.unwrap();
         for node in &nodes {

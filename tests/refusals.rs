@@ -1,6 +1,6 @@
 //! 7 and 8: what cannot be stored, and under which keys.
 
-use cimd_cache::{Cache, Error, Lookup, Stored};
+use cimd_cache::{Cache, Error, Lookup, PutOutcome};
 use support::{Database, HOUR, ID, document, documents, hit, miss, row, version};
 
 /// 7
@@ -100,7 +100,7 @@ async fn keys_are_compared_byte_by_byte() {
         "https://c.example/%C3%A9",
     ];
     for (number, key) in (0..).zip(keys) {
-        assert_eq!(node.put(key, &document(number), HOUR, None).await.unwrap(), Stored::Stored);
+        assert_eq!(node.put(key, &document(number), HOUR, None).await.unwrap(), PutOutcome::Stored);
     }
     for (number, key) in (0..).zip(keys) {
         assert_eq!(version(&node.get(key).await.unwrap()), Some(number), "{key}");
@@ -120,7 +120,7 @@ async fn a_key_may_have_1_to_2048_bytes() {
         let key = incompressible(length);
         assert_eq!(key.len(), length);
         miss(&node, &key).await;
-        assert_eq!(node.put(&key, &document(1), HOUR, None).await.unwrap(), Stored::Stored, "{length}");
+        assert_eq!(node.put(&key, &document(1), HOUR, None).await.unwrap(), PutOutcome::Stored, "{length}");
         assert_eq!(version(&node.get(&key).await.unwrap()), Some(1), "{length}");
         assert!(node.delete(&key).await.unwrap());
     }

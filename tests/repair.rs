@@ -125,7 +125,7 @@ async fn a_migration_that_cannot_be_done_says_who_has_to_do_what() {
     let database = Database::new().await;
     let admin = database.admin().await;
     let error = migrate(&database, "cimd_cache_app", "other").await;
-    assert!(matches!(error, MigrateError::Rights), "{error}");
+    assert!(matches!(error, MigrateError::Privilege { .. }), "{error}");
     let error = migrate(&database, "cimd_cache_app", "cimd_cache").await;
     assert_eq!(
         error.to_string(),
@@ -238,7 +238,7 @@ async fn a_database_with_one_role_can_be_set_up() {
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(1));
     assert!(node.delete(ID).await.unwrap());
-    node.delete_all().await.unwrap();
+    node.purge().await.unwrap();
     node.sweep(10).await.unwrap();
     admin.batch_execute(&format!("drop owned by {quoted} cascade; drop role {quoted}")).await.unwrap();
 }
@@ -253,7 +253,7 @@ async fn the_privileges_of_a_role_of_ones_own_are_granted_by_its_name() {
         admin.batch_execute(&format!("create role {role} login")).await.unwrap();
         let node = Cache::builder().database_url(&database.url(&role)).build().unwrap();
         let error = node.check().await.unwrap_err();
-        assert!(matches!(error, CheckError::Rights { .. }), "{error}");
+        assert!(matches!(error, CheckError::Privilege { .. }), "{error}");
         obey(&database, &error.to_string()).await;
         assert!(!node.check().await.unwrap().privileged);
         node.put(ID, &document(1), HOUR, None).await.unwrap();
@@ -289,6 +289,6 @@ async fn the_clock_tolerance_is_set_by_a_migration_and_kept_by_the_next() {
     // What a delete removed stays removed, by the fetch that began right before it.
     let before = entry.ticket;
     node.delete(ID).await.unwrap();
-    assert_eq!(node.put(ID, &document(1), HOUR, Some(&before)).await, Ok(cimd_cache::Stored::Superseded));
+    assert_eq!(node.put(ID, &document(1), HOUR, Some(&before)).await, Ok(cimd_cache::PutOutcome::Superseded));
     miss(&node, ID).await;
 }

@@ -92,7 +92,7 @@ async fn each_of_its_rights_is_needed() {
         if object.ends_with("schema_history") {
             // No statement of the list: what `check` reads.
             let check = database.node().check().await;
-            assert!(matches!(check, Err(CheckError::Rights { .. })), "{check:?}");
+            assert!(matches!(check, Err(CheckError::Privilege { .. })), "{check:?}");
         } else {
             assert_ne!(broken(&app).await, [""; 0], "{right} on {object}");
         }

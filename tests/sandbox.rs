@@ -209,7 +209,7 @@ async fn an_answer_that_is_none_is_an_error() {
         }
         assert_eq!(node.put(ID, &document(1), HOUR, None).await, Err(Error::Storage));
         assert_eq!(node.delete(ID).await, Err(Error::Storage));
-        assert_eq!(node.delete_all().await, Err(Error::Storage));
+        assert_eq!(node.purge().await, Err(Error::Storage));
         // It claims more than it was told to remove, or may.
         assert_eq!(node.sweep(1).await, Err(Error::Storage));
         works(&node).await;
@@ -231,7 +231,7 @@ async fn an_answer_to_many_gets_is_checked_like_that_to_each() {
             (after.batches - before.batches, after.batched_keys - before.batched_keys),
             (1, urls.len() as u64)
         );
-        (answers, after.discarded - before.discarded)
+        (answers, after.instances_discarded - before.instances_discarded)
     };
     let version = |answer: &Result<Lookup, Error>| match answer {
         Ok(Lookup::Hit(entry)) => entry.metadata.clone(),
@@ -277,8 +277,8 @@ async fn an_older_component_is_refused_with_a_sentence() {
     for place in places {
         old[place..place + name.len()].copy_from_slice(b"get-some");
     }
-    let error = Cache::builder().component(old).build().unwrap_err();
-    assert!(error.to_string().contains("it has no get-many"), "{error}");
+    let error = anyhow::Error::from(Cache::builder().component(old).build().unwrap_err());
+    assert!(format!("{error:#}").contains("it has no get-many"), "{error:#}");
 }
 
 /// What one call leaves in an instance is there for the next one, unless it broke a rule; or at all, if so wished.
@@ -299,7 +299,7 @@ async fn no_instance_is_used_again_after_it_broke_a_rule() {
         let _ = tell(&reused, order).await;
         assert_eq!(hit(&reused, "recall").await.metadata, recalled, "{order}");
     }
-    let fresh = hostile(&database).calls_per_instance(1).build().unwrap();
+    let fresh = hostile(&database).max_instance_reuse_count(1).build().unwrap();
     let _ = tell(&fresh, "remember 41").await;
     assert_eq!(hit(&fresh, "recall").await.metadata, "0");
 }
@@ -412,7 +412,7 @@ async fn too_many_calls_for_the_address_space() {
     let _guard = log.listen();
     // A connection, and an instance anew, for each call.
     let builder = Cache::builder().database_url(&url("DATABASE_URL")).read_connections(CALLS).max_batch(1);
-    let node = builder.calls_per_instance(1).build().unwrap();
+    let node = builder.max_instance_reuse_count(1).build().unwrap();
     let mut admin = connect(&url("ADMIN_URL")).await;
     let ids: Vec<_> = (0..CALLS).map(|number| format!("{ID}?{number}")).collect();
     let held = async |admin: &mut tokio_postgres::Client| {

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use cimd_cache::migrations::{self, MigrateError, Migrated, Settings};
-use cimd_cache::{Cache, CheckError, Error, Schema};
+use cimd_cache::{Cache, CheckError, ConnectError, Error, Schema};
 use support::{Database, HOUR, ID, document, miss, one, roles_turn, version};
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_check_tells_whose_role_it_is_and_whether_the_database_takes_writes() 
     let read_only = format!("alter database {} set default_transaction_read_only = on", database.name);
     admin.batch_execute(&read_only).await.unwrap();
     let standby = database.node();
-    assert_eq!(standby.check().await, Err(CheckError::ReadOnly));
+    assert_eq!(standby.check().await, Err(CheckError::Connection(ConnectError::ReadOnly)));
     // It lags behind, and would go on serving what was deleted.
     assert_eq!(standby.get(ID).await, Err(Error::Unavailable));
 }
@@ -156,7 +156,7 @@ async fn a_cache_may_have_a_schema_of_its_own() {
     node.put(ID, &document(1), HOUR, None).await.unwrap();
     miss(&other, ID).await;
     other.put(ID, &document(2), HOUR, None).await.unwrap();
-    node.delete_all().await.unwrap();
+    node.purge().await.unwrap();
     assert_eq!(version(&other.get(ID).await.unwrap()), Some(2));
     assert!(other.delete(ID).await.unwrap());
     let left = "select count(*) from \"user\".client_id_metadata where metadata is null";

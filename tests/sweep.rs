@@ -1,6 +1,6 @@
 //! 12: what a sweep removes, and what it leaves alone.
 
-use cimd_cache::{Cache, Stored, Swept};
+use cimd_cache::{Cache, PutOutcome, SweepOutcome};
 use support::{Database, HOUR, ID, document, hit, one, row, shifted, ticket};
 use tokio_postgres::Client;
 
@@ -19,7 +19,7 @@ async fn rows(admin: &Client) -> i64 {
 }
 
 async fn sweep(node: &Cache, limit: u32) -> (u32, bool) {
-    let Swept { removed, more } = node.sweep(limit).await.unwrap();
+    let SweepOutcome { removed, more } = node.sweep(limit).await.unwrap();
     (removed, more)
 }
 
@@ -45,7 +45,7 @@ async fn a_sweep_removes_what_nobody_can_get_and_only_when_no_ticket_needs_it() 
     assert_eq!(rows(&admin).await, 4 + 5 + 1);
 
     // Purged documents are rows that nobody can get, and so are marks.
-    node.delete_all().await.unwrap();
+    node.purge().await.unwrap();
     let age = "update cimd_cache.client_id_metadata
                set fetched_at = fetched_at - interval '12 minutes' where url = 'https://mark.example/'";
     admin.execute(age, &[]).await.unwrap();
@@ -74,7 +74,7 @@ async fn a_sweep_does_not_change_what_a_put_does() {
     node.delete(ID).await.unwrap();
     sweep(&node, 1_000).await;
     let late = node.put(ID, &document(1), HOUR, Some(&ten_minutes_ago)).await.unwrap();
-    assert_eq!(late, Stored::Superseded);
+    assert_eq!(late, PutOutcome::Superseded);
 }
 
 #[tokio::test]

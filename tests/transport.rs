@@ -16,7 +16,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cimd_cache::{Cache, CheckError, Error};
+use cimd_cache::{Cache, CheckError, ConnectError, Error};
 
 use self::authority::{Authority, NAME};
 use self::middle::{Behaviour, Middle};
@@ -58,7 +58,7 @@ async fn refused(url: &str) -> (CheckError, Error, String) {
 
 /// That there is no way through, and what the log says of it.
 async fn unavailable(url: &str) -> String {
-    unavailable_for(url, CheckError::Unavailable).await
+    unavailable_for(url, CheckError::Connection(ConnectError::Unavailable)).await
 }
 
 /// The same, where a check knows why.
@@ -71,7 +71,7 @@ async fn unavailable_for(url: &str, why: CheckError) -> String {
 /// That the server said no to the login.
 async fn turned_away(url: &str) -> String {
     let (check, get, log) = refused(url).await;
-    assert_eq!((check, get), (CheckError::Login, Error::Storage), "{url}: {log}");
+    assert_eq!((check, get), (CheckError::Connection(ConnectError::Login), Error::Storage), "{url}: {log}");
     log
 }
 
@@ -107,11 +107,17 @@ async fn a_server_that_does_not_prove_its_name_is_not_talked_to() {
     write(&others, Authority::new("another authority").pem()).unwrap();
     for mode in MODES {
         for (url, why) in [
-            (url(&login, NAME, server.port, Some(&others), mode), CheckError::Untrusted),
+            (
+                url(&login, NAME, server.port, Some(&others), mode),
+                CheckError::Connection(ConnectError::Untrusted),
+            ),
             // The system's.
-            (url(&login, NAME, server.port, None, mode), CheckError::Untrusted),
-            (url(&login, "other.example", server.port, Some(&server.roots()), mode), CheckError::OtherName),
-            (expired.url(mode), CheckError::OutOfDate),
+            (url(&login, NAME, server.port, None, mode), CheckError::Connection(ConnectError::Untrusted)),
+            (
+                url(&login, "other.example", server.port, Some(&server.roots()), mode),
+                CheckError::Connection(ConnectError::OtherName),
+            ),
+            (expired.url(mode), CheckError::Connection(ConnectError::OutOfDate)),
         ] {
             unavailable_for(&url, why).await;
         }
@@ -124,7 +130,11 @@ async fn who_says_that_there_is_no_encryption_learns_nothing() {
     let answers = [b"E\0\0\0\x0bSFATAL\0\0", &b"G"[..], b"R\0\0\0\x08\0\0\0\0"].map(|answer| ("", answer));
     for (mode, answer) in MODES.map(|mode| (mode, &b"N"[..])).into_iter().chain(answers) {
         let mut middle = Middle::start(server.authority.clone(), Behaviour::Answers(answer)).await;
-        unavailable_for(&server.url_by_way_of(middle.port, mode), CheckError::NoTls).await;
+        unavailable_for(
+            &server.url_by_way_of(middle.port, mode),
+            CheckError::Connection(ConnectError::NoTls),
+        )
+        .await;
         // Of the check, and of the get.
         assert_eq!((middle.heard().await, middle.heard().await), (vec![], vec![]), "{mode} {answer:?}");
     }
@@ -196,7 +206,7 @@ async fn a_password_that_is_changed_in_its_file_is_used_without_a_restart() {
     write_private(&file, &line("outdated"));
     let options = format!("&passfile={}", file.display());
     let node = node(&url("cimd_cache_app", NAME, server.port, Some(&server.roots()), &options));
-    assert_eq!(node.check().await, Err(CheckError::Login));
+    assert_eq!(node.check().await, Err(CheckError::Connection(ConnectError::Login)));
     write_private(&file, &line(PASSWORD));
     assert_eq!(node.check().await.map(|found| found.role), Ok("cimd_cache_app".to_owned()));
 }
@@ -266,15 +276,19 @@ async fn a_check_tells_what_waiting_does_not_mend() {
     let plain = format!("postgres://cimd_cache_app@{NAME}:{port}/{}?hostaddr=127.0.0.1", database.name);
     let roots = server().await.roots();
     let plain = format!("{plain}&sslrootcert={}", roots.display());
-    assert_eq!(node(&plain).check().await, Err(CheckError::NoTls));
+    assert_eq!(node(&plain).check().await, Err(CheckError::Connection(ConnectError::NoTls)));
     let nowhere = "postgres://u@no-such-host.invalid/d?sslmode=disable";
-    assert_eq!(node(nowhere).check().await, Err(CheckError::HostName));
+    assert_eq!(node(nowhere).check().await, Err(CheckError::Connection(ConnectError::HostName)));
     let server = server().await;
     let no_line = server.url("&dbname=template1");
-    assert_eq!(node(&no_line).check().await, Err(CheckError::NoEntry));
+    assert_eq!(node(&no_line).check().await, Err(CheckError::Connection(ConnectError::NoEntry)));
     for wanted in ["standby", "read-only"] {
         let primary = server.url(&format!("&target_session_attrs={wanted}"));
-        assert_eq!(node(&primary).check().await, Err(CheckError::NotReadOnly), "{wanted}");
+        assert_eq!(
+            node(&primary).check().await,
+            Err(CheckError::Connection(ConnectError::NotReadOnly)),
+            "{wanted}"
+        );
     }
     // Nothing that a certificate of ours could mend.
     let old = Server::start(server.authority.clone(), 4000).await;
@@ -285,9 +299,14 @@ async fn a_check_tells_what_waiting_does_not_mend() {
     let setting = "select current_setting('ssl_max_protocol_version')";
     while one::<String>(&admin, setting, &[]).await != "TLSv1.2" {}
     let newer = old.url("&ssl_min_protocol_version=TLSv1.3");
-    assert_eq!(node(&newer).check().await, Err(CheckError::TlsVersion));
+    assert_eq!(node(&newer).check().await, Err(CheckError::Connection(ConnectError::TlsVersion)));
     node(&old.url("")).check().await.unwrap();
-    for error in [CheckError::NoTls, CheckError::HostName, CheckError::NoEntry, CheckError::Untrusted] {
+    for error in [
+        CheckError::Connection(ConnectError::NoTls),
+        CheckError::Connection(ConnectError::HostName),
+        CheckError::Connection(ConnectError::NoEntry),
+        CheckError::Connection(ConnectError::Untrusted),
+    ] {
         assert!(!error.to_string().contains("again"), "{error}");
     }
 }
@@ -313,8 +332,11 @@ async fn a_client_certificate_is_shown_and_is_the_only_way_in_where_one_is_asked
     let others = shown("others", &Authority::new("another authority"), "cimd_cache_app");
     // With a password beside it, the server does not say which of the two was wrong.
     for (line, on_other_name) in [
-        ("hostssl all all 127.0.0.1/32 cert", CheckError::ClientCertificate),
-        ("hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-full", CheckError::Login),
+        ("hostssl all all 127.0.0.1/32 cert", CheckError::Connection(ConnectError::ClientCertificate)),
+        (
+            "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-full",
+            CheckError::Connection(ConnectError::Login),
+        ),
     ] {
         server.admit(line).await;
         let node = node(&server.url(&right));
@@ -322,9 +344,9 @@ async fn a_client_certificate_is_shown_and_is_the_only_way_in_where_one_is_asked
         node.put(ID, &document(1), HOUR, None).await.unwrap();
         hit(&node, ID).await;
         for (options, why) in [
-            ("", CheckError::ClientCertificate),
+            ("", CheckError::Connection(ConnectError::ClientCertificate)),
             (&other_name, on_other_name),
-            (&others, CheckError::ClientCertificate),
+            (&others, CheckError::Connection(ConnectError::ClientCertificate)),
         ] {
             let (check, get, log) = refused(&server.url(options)).await;
             assert_eq!(check, why, "{line} {options}: {log}");

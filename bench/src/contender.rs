@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::dataset::Dataset;
 use anyhow::{Context, Result, ensure};
-use cimd_cache::{Cache, Expiry, Lookup, Stored, Ticket};
+use cimd_cache::{Cache, Expiry, Lookup, PutOutcome, Ticket};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 
@@ -48,7 +48,7 @@ impl Contender for Cache {
     async fn put(&self, url: &str, document: &str, ticket: Option<&Ticket>) -> Result<()> {
         // A later put of the same document by another caller does not make this one fail.
         let stored = self.put(url, document, Expiry::After(LIFETIME), ticket).await?;
-        ensure!(stored == Stored::Stored, "the cache superseded a put of now");
+        ensure!(stored == PutOutcome::Stored, "the cache superseded a put of now");
         Ok(())
     }
 }

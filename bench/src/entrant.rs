@@ -93,7 +93,7 @@ pub(super) async fn enter(
             }
             Baseline::Fresh => Entrant::Cache(
                 "cache, an instance for each call",
-                cache(environment, arguments).calls_per_instance(1).build()?,
+                cache(environment, arguments).max_instance_reuse_count(1).build()?,
             ),
             Baseline::Near => Entrant::Cache(
                 "cache, near cache",

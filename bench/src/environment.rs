@@ -68,7 +68,11 @@ impl Environment {
 
     /// Begins to set up a cache on it.
     pub(super) fn builder(&self) -> Builder {
-        Cache::builder().database_url(&self.url).schema(self.schema.clone()).direct().deadline(DEADLINE)
+        Cache::builder()
+            .database_url(&self.url)
+            .schema(self.schema.clone())
+            .prepare_statements(true)
+            .deadline(DEADLINE)
     }
 
     /// Processor time that the processes which serve this database have had so far. None where they run elsewhere.

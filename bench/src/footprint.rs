@@ -51,8 +51,8 @@ async fn round_trips(environment: &Environment, dataset: &Dataset) -> Result<(f6
         cache.get(&dataset.any().0).await?;
     }
     let after = cache.stats();
-    let trips = after.statements + after.prepared - before.statements - before.prepared;
-    Ok((trips as f64 / COUNTED as f64, after.prepared))
+    let trips = after.statements + after.statements_prepared - before.statements - before.statements_prepared;
+    Ok((trips as f64 / COUNTED as f64, after.statements_prepared))
 }
 
 /// What one of the first callers in flight occupies, and what one more that waits does. A lock on the table holds all calls

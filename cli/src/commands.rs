@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cimd_cache::migrations::Migrated;
 use cimd_cache::statements::{self, Purpose, Type};
-use cimd_cache::{COMPONENT, Cache, CheckError, Error, Lookup, Stored, migrations};
+use cimd_cache::{COMPONENT, Cache, CheckError, ConnectError, Error, Lookup, PutOutcome, migrations};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -68,11 +68,11 @@ pub(super) async fn put(database: &Database, format: Format, arguments: Put) -> 
     let (expiry, ticket) = (arguments.expiry.expiry(), arguments.ticket.as_ref());
     let put = async |cache: &Cache| cache.put(&arguments.client_id, &metadata, expiry, ticket).await;
     match ask(database, put).await? {
-        Stored::Stored => {
+        PutOutcome::Stored => {
             answer(format, "stored", &json!({ "outcome": "stored" }))?;
             Ok(Outcome::Done)
         }
-        Stored::Superseded => {
+        PutOutcome::Superseded => {
             let text = "superseded: something newer is known, and nothing was changed";
             answer(format, text, &json!({ "outcome": "superseded" }))?;
             Ok(Outcome::Superseded)
@@ -105,7 +105,7 @@ pub(super) async fn delete(
 ) -> Result<Outcome, Failed> {
     match arguments.client_id {
         None => {
-            ask(database, async |cache| cache.delete_all().await).await?;
+            ask(database, async |cache| cache.purge().await).await?;
             answer(format, "purged: all documents are removed", &json!({ "outcome": "purged" }))?;
         }
         Some(client_id) => {
@@ -267,7 +267,7 @@ async fn diagnosed<T>(cache: &Cache, began: Instant, result: Result<T, Error>) -
     let left = DEADLINE.saturating_sub(began.elapsed());
     match cache.with_deadline(left).check().await {
         // What it could not find out in the rest of the time is no cause.
-        Ok(_) | Err(CheckError::TimedOut) => Err(error.into()),
+        Ok(_) | Err(CheckError::Connection(ConnectError::TimedOut)) => Err(error.into()),
         Err(found) => Err(found.into()),
     }
 }

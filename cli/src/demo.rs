@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use cimd_cache::{Cache, Error, Expiry, Lookup, Schema, Stored, Ticket, migrations};
+use cimd_cache::{Cache, Error, Expiry, Lookup, PutOutcome, Schema, Ticket, migrations};
 use cimd_cache_private_postgres::PrivatePostgres;
 use serde_json::Value;
 use tokio_postgres::NoTls;
@@ -154,7 +154,7 @@ impl Demo {
         line("B is done first and stores the new document", since)?;
         let since = Instant::now();
         let stored = self.a.put(&id, &old, HOUR, Some(&slow)).await?;
-        ensure!(stored == Stored::Superseded, "the older document was stored");
+        ensure!(stored == PutOutcome::Superseded, "the older document was stored");
         hit(&self.a, &id, &new).await?;
         line("A comes late with the old one: superseded, and all nodes go on hitting the new one", since)
     }
@@ -170,7 +170,7 @@ impl Demo {
         line("B deletes the document while A fetches it anew; A misses", since)?;
         let since = Instant::now();
         let stored = self.a.put(&id, &document, HOUR, Some(&under_way)).await?;
-        ensure!(stored == Stored::Superseded, "the deleted document was stored");
+        ensure!(stored == PutOutcome::Superseded, "the deleted document was stored");
         let ticket = miss(&self.a, &id).await?;
         line("A's fetch ends: superseded, it still misses", since)?;
         let since = Instant::now();
@@ -184,7 +184,7 @@ impl Demo {
         let id = client_id(document)?;
         let in_flight = hit(&self.a, &id, document).await?;
         let since = Instant::now();
-        self.b.delete_all().await?;
+        self.b.purge().await?;
         line("B purges all documents, by one write", since)?;
         let since = Instant::now();
         for document in cimd_cache_documents::ALL.map(|document| document.text) {
@@ -193,7 +193,7 @@ impl Demo {
         line(format!("A misses all {} clients", cimd_cache_documents::ALL.len()), since)?;
         let since = Instant::now();
         let stored = self.a.put(&id, document, HOUR, Some(&in_flight)).await?;
-        ensure!(stored == Stored::Superseded, "a purged document was stored");
+        ensure!(stored == PutOutcome::Superseded, "a purged document was stored");
         miss(&self.b, &id).await?;
         line("a fetch from before the purge is superseded", since)
     }
@@ -226,7 +226,7 @@ impl Demo {
             nowhere.get(&id).await.err(),
             nowhere.put(&id, &document, HOUR, None).await.err(),
             nowhere.delete(&id).await.err(),
-            nowhere.delete_all().await.err(),
+            nowhere.purge().await.err(),
             nowhere.sweep(1).await.err(),
         ];
         ensure!(refusals.iter().all(|error| *error == Some(Error::NotConfigured)), "a call was answered");
@@ -277,6 +277,9 @@ async fn hit(node: &Cache, id: &str, document: &str) -> Result<Ticket> {
 }
 
 async fn store(node: &Cache, id: &str, document: &str, expiry: Expiry, ticket: &Ticket) -> Result<()> {
-    ensure!(node.put(id, document, expiry, Some(ticket)).await? == Stored::Stored, "it was not stored: {id}");
+    ensure!(
+        node.put(id, document, expiry, Some(ticket)).await? == PutOutcome::Stored,
+        "it was not stored: {id}"
+    );
     Ok(())
 }

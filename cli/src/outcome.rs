@@ -1,10 +1,11 @@
 //! How a command ends: its exit status, and what it says on the way.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
 
 use cimd_cache::migrations::MigrateError;
-use cimd_cache::{BuildError, CheckError, Error};
+use cimd_cache::{BuildError, CheckError};
 use serde_json::json;
 
 /// How a command ends when it did not fail.
@@ -123,8 +124,10 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
+impl From<cimd_cache::Error> for Failed {
+    fn from(error: cimd_cache::Error) -> Self {
+        use cimd_cache::Error;
+
         let text = error.to_string();
         match error {
             Error::InvalidUrl(_)
@@ -146,24 +149,31 @@ impl From<CheckError> for Failed {
 
 impl From<BuildError> for Failed {
     fn from(error: BuildError) -> Self {
+        let text = with_causes(&error);
         match error {
             // Not the user's mistake: this machine will not have it, whatever is written on the command line.
             BuildError::Component(_) | BuildError::OutOfMemory | BuildError::NotExecutable => {
-                Self::database(error.to_string())
+                Self::database(text)
             }
-            _ => Self::usage(error.to_string()),
+            _ => Self::usage(text),
         }
     }
 }
 
 impl From<MigrateError> for Failed {
     fn from(error: MigrateError) -> Self {
-        let text = error.to_string();
         match error {
             MigrateError::DatabaseUrl(_) | MigrateError::Certificates(_) | MigrateError::ClockTolerance => {
-                Self::usage(text)
+                Self::usage(with_causes(&error))
             }
-            _ => Self::database(text),
+            // Its cause is what the server said, which is for the log.
+            _ => Self::database(error.to_string()),
         }
     }
+}
+
+/// The text of an error, and behind it those of its causes.
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| (**error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -4,9 +4,12 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use cimd_cache_guest::limits::TICKET_SECONDS;
+use cimd_cache_guest::statements;
+
 use crate::cache::Cache;
 use crate::near_cache::{self, NearCache};
-use crate::postgres::{Database, DatabaseUrl, DatabaseUrlError, Settings};
+use crate::postgres::{CertificateError, Database, DatabaseUrl, DatabaseUrlError, Settings};
 use crate::sandbox::{self, COMPONENT, Sandbox};
 use crate::schema::Schema;
 use crate::sql::Sql;
@@ -23,7 +26,8 @@ const CONNECTIONS: RangeInclusive<usize> = 1..=1_000;
 const LONGEST_BATCH: usize = 32;
 
 /// For how long the near cache may keep a document: at most as long as a ticket is good.
-const NEAR_TTL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
+const NEAR_TTL: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(TICKET_SECONDS.unsigned_abs());
 
 /// Sets up a [`Cache`]; [`Cache::builder`] makes one. Every setting has a default but the database URL, and without
 /// that one the cache answers every call with [`Error::NotConfigured`](crate::Error::NotConfigured).
@@ -34,7 +38,7 @@ pub struct Builder {
     schema: Schema,
     limits: Limits,
     settings: Settings,
-    calls_per_instance: u32,
+    max_instance_reuse_count: u32,
     near_ttl: Option<Duration>,
     near_bytes: usize,
     component: Binary,
@@ -65,14 +69,14 @@ impl Default for Builder {
             deadline: limits.deadline,
             // Long beside the pauses of a node that is in use, short beside the life of one that was busy once.
             idle: Duration::from_secs(300),
-            direct: false,
+            prepare: false,
         };
         Self {
             database_url: None,
             schema: Schema::default(),
             limits,
             settings,
-            calls_per_instance: u32::MAX,
+            max_instance_reuse_count: u32::MAX,
             near_ttl: None,
             near_bytes: 32 << 20,
             component: Binary(COMPONENT.into()),
@@ -88,15 +92,15 @@ pub enum BuildError {
     #[error(transparent)]
     DatabaseUrl(#[from] DatabaseUrlError),
     /// The certificates for TLS could not be read.
-    #[error("{0:#}")]
-    Certificates(anyhow::Error),
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
     /// A setting is out of its range.
     #[error("{0}")]
     OutOfRange(&'static str),
     /// The component is not one of the world `cimd-cache`, needs more than an instance may have, or cannot be run on
     /// this machine.
-    #[error("the component cannot be run: {0:#}")]
-    Component(anyhow::Error),
+    #[error("the component cannot be run")]
+    Component(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is no memory to compile the component, or no address space.
     #[error(
         "there is no memory to compile the component: raise this process's limit on memory or address space"
@@ -108,6 +112,13 @@ pub enum BuildError {
          MemoryDenyWriteExecute=no)"
     )]
     NotExecutable,
+}
+
+impl Cache {
+    /// Begins to set up a cache.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
 }
 
 impl Builder {
@@ -174,19 +185,19 @@ impl Builder {
         self
     }
 
-    /// Says that no pooler lies between which gives each transaction another connection and does not know prepared
-    /// statements by client (pgbouncer before 1.21, in transaction mode). Then statements are prepared in a
-    /// [`schema`](Self::schema) of one's own too, which makes gets faster; in the schema `cimd_cache` they always are. Behind
-    /// such a pooler two schemas' statements could be taken for each other.
-    pub fn direct(mut self) -> Self {
-        self.settings.direct = true;
+    /// Whether statements are prepared in a [`schema`](Self::schema) of one's own too, which makes gets faster. `true` asserts
+    /// that there is no pooler in between that hands each transaction another connection and does not track prepared
+    /// statements (pgbouncer before 1.21, in transaction mode): behind such a one, the statements of two schemas could be
+    /// run for each other. `false` by default; in the schema `cimd_cache` they are prepared anyway.
+    pub fn prepare_statements(mut self, prepare: bool) -> Self {
+        self.settings.prepare = prepare;
         self
     }
 
     /// After how many calls an instance is replaced, at least 1. Unlimited by default; 1 gives every call a sandbox
-    /// that no other call has been in, at a tenth of the throughput.
-    pub fn calls_per_instance(mut self, calls: u32) -> Self {
-        self.calls_per_instance = calls;
+    /// that no other call has been in, and makes gets 1.4 to 3.5 times slower (docs/benchmarks.md).
+    pub fn max_instance_reuse_count(mut self, calls: u32) -> Self {
+        self.max_instance_reuse_count = calls;
         self
     }
 
@@ -226,7 +237,7 @@ impl Builder {
     /// [`BuildError`]: a setting that cannot be used.
     pub fn build(self) -> Result<Cache, BuildError> {
         self.check()?;
-        let sandbox = Sandbox::new(&self.component.0, self.calls_per_instance).map_err(|error| {
+        let sandbox = Sandbox::new(&self.component.0, self.max_instance_reuse_count).map_err(|error| {
             if sandbox::is_out_of_memory(&error) {
                 BuildError::OutOfMemory
             } else if sandbox::is_denied(&error) {
@@ -237,7 +248,8 @@ impl Builder {
         })?;
         let near =
             self.near_ttl.map(|ttl| NearCache::new(near_cache::Settings { ttl, bytes: self.near_bytes }));
-        Ok(Cache::new(Workers::new(self.database()?, Some(sandbox), near, self.limits)))
+        let workers = Workers::new(self.database()?, Some(sandbox), near, self.limits);
+        Ok(Cache::new(workers, self.schema))
     }
 
     /// Only the import `sql`, for a program that runs the component under its own wasmtime: see [`crate::sql`].
@@ -253,8 +265,13 @@ impl Builder {
     fn database(&self) -> Result<Option<Database>, BuildError> {
         let Some(url) = &self.database_url else { return Ok(None) };
         let url = url.as_ref().map_err(Clone::clone)?;
-        let settings = Settings { deadline: self.limits.deadline, ..self.settings.clone() };
-        Database::new(url, &self.schema, &settings).map(Some).map_err(BuildError::Certificates)
+        let settings = Settings {
+            deadline: self.limits.deadline,
+            prepare: self.settings.prepare || self.schema == Schema::default(),
+            ..self.settings.clone()
+        };
+        let statements = statements::ALL.map(|statement| self.schema.qualify(statement.sql));
+        Ok(Some(Database::new(url, statements, &settings)?))
     }
 
     fn check(&self) -> Result<(), BuildError> {
@@ -280,7 +297,7 @@ impl Builder {
                 "the near cache's time to live has to be 1 millisecond to 10 minutes",
             ),
             ((64 << 10..=1 << 40).contains(&self.near_bytes), "the near cache may keep 64 KiB to 1 TiB"),
-            (self.calls_per_instance >= 1, "an instance has to serve at least 1 call"),
+            (self.max_instance_reuse_count >= 1, "an instance has to serve at least 1 call"),
         ] {
             if !in_range {
                 return Err(BuildError::OutOfRange(text));

@@ -7,17 +7,17 @@ use cimd_cache_guest::limits::{METADATA_BYTES, URL_BYTES};
 use cimd_cache_guest::statements::Purpose;
 use futures_util::FutureExt;
 use tokio::time::Instant;
+use tokio_postgres::Client;
 
-use crate::answer::TICKET_BYTES;
 use crate::bindings::exports::cimd::cache::cache as wit;
-use crate::builder::Builder;
-use crate::check::{CheckError, Readiness};
 use crate::error::Error;
 use crate::near_cache;
-use crate::request::Request;
-use crate::sql::Handle;
-use crate::types::{Expiry, Lookup, Stats, Stored, Swept, Ticket, unix_seconds};
-use crate::workers::Workers;
+use crate::sandbox::TICKET_BYTES;
+use crate::schema::Schema;
+use crate::schema::check::{self, CheckError, CheckReport};
+use crate::span::{self, call_span};
+use crate::types::{Expiry, Lookup, PutOutcome, Stats, SweepOutcome, Ticket, unix_seconds};
+use crate::workers::{Put, Request, Task, Workers};
 
 /// A shared cache of validated Client ID Metadata Documents. Cheap to clone; all clones share the same instances and
 /// connections.
@@ -27,29 +27,21 @@ use crate::workers::Workers;
 /// A call may be dropped at any time. What a dropped put or delete had sent goes on, and may or may not be applied.
 #[derive(Clone)]
 pub struct Cache {
-    handle: Arc<Handle>,
+    workers: Arc<Workers>,
+    schema: Schema,
     deadline: Duration,
 }
 
 impl Cache {
-    /// Begins to set up a cache.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    pub(crate) fn new(workers: Workers) -> Self {
+    pub(crate) fn new(workers: Workers, schema: Schema) -> Self {
         let deadline = workers.deadline();
-        Self { handle: Arc::new(Handle(Arc::new(workers))), deadline }
-    }
-
-    fn workers(&self) -> &Arc<Workers> {
-        &self.handle.0
+        Self { workers: Arc::new(workers), schema, deadline }
     }
 
     /// The same cache with another deadline for the calls made through it. A longer one than the
     /// [builder](Builder::deadline)'s is cut to that, which the server's own time limit was set by.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self { deadline: deadline.min(self.workers().deadline()), ..self.clone() }
+        Self { deadline: deadline.min(self.workers.deadline()), ..self.clone() }
     }
 
     /// Looks up the document of a `client_id` URL, byte for byte as it is given. One round trip to the database, or none
@@ -60,12 +52,19 @@ impl Cache {
     /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn get(&self, url: &str) -> Result<Lookup, Error> {
         let url = bounded(url, URL_BYTES);
-        if let Some(near) = self.workers().near()
+        let span = call_span!("get", keys);
+        if let Some(near) = self.workers.near()
+            && !self.workers.is_closed()
             && let Some(entry) = near.hit(url, near_cache::Instant::now())
         {
+            span.record("outcome", "near_hit");
             return Ok(Lookup::Hit(entry));
         }
-        self.workers().get(url, self.until()).await
+        let outcome = |lookup: &Lookup| match lookup {
+            Lookup::Hit(_) => "hit",
+            Lookup::Miss(_) => "miss",
+        };
+        span::within(span, self.workers.get(url, self.until()), outcome, Error::code).await
     }
 
     /// Stores the document of a `client_id` URL, in place of an earlier one. Give the ticket of the get that came
@@ -87,7 +86,7 @@ impl Cache {
         metadata: &str,
         expiry: Expiry,
         ticket: Option<&Ticket>,
-    ) -> Result<Stored, Error> {
+    ) -> Result<PutOutcome, Error> {
         let expiry = match expiry {
             Expiry::At(time) => wit::Expiry::At(unix_seconds(time)),
             Expiry::After(time) => wit::Expiry::After(time.as_secs()),
@@ -96,59 +95,102 @@ impl Cache {
         let metadata = bounded(metadata, METADATA_BYTES).to_owned();
         let ticket = ticket.map(|ticket| bounded(ticket.as_str(), TICKET_BYTES).to_owned());
         let bytes = url.len() + metadata.len();
-        let put = Request::new(self.until(), false, bytes, move |worker| {
-            worker.put(url, metadata, expiry, ticket).boxed()
-        });
-        self.workers().submit(Purpose::Write, put).await
+        let put = Put { url, metadata, expiry, ticket };
+        let outcome = |outcome: &PutOutcome| match outcome {
+            PutOutcome::Stored => "stored",
+            PutOutcome::Superseded => "superseded",
+        };
+        let call = async {
+            let request = Request::new(self.until(), false, bytes, |reply| Task::Put(put, reply));
+            self.workers.submit(Purpose::Write, request).await
+        };
+        span::within(call_span!("put"), call, outcome, Error::code).await
     }
 
     /// Removes the document of a `client_id` URL, and says whether there was one that a get would have returned. A put
-    /// whose ticket is older is superseded, so a fetch under way does not bring the document back.
+    /// whose ticket is older is superseded, so a fetch in flight does not bring the document back.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
     pub async fn delete(&self, url: &str) -> Result<bool, Error> {
         let url = bounded(url, URL_BYTES).to_owned();
-        let delete = Request::new(self.until(), true, url.len(), move |worker| worker.delete(url).boxed());
-        self.workers().submit(Purpose::Write, delete).await
+        let call = async {
+            let bytes = url.len();
+            let request = Request::new(self.until(), true, bytes, |reply| Task::Delete(url, reply));
+            self.workers.submit(Purpose::Write, request).await
+        };
+        let outcome = |had_document: &bool| if *had_document { "deleted" } else { "absent" };
+        span::within(call_span!("delete"), call, outcome, Error::code).await
     }
 
-    /// Removes all documents, in one write whatever their number. Fetches under way do not bring any back.
+    /// Removes all documents, in one write whatever their number. Fetches in flight do not bring any back.
     ///
     /// # Errors
     ///
     /// [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
-    pub async fn delete_all(&self) -> Result<(), Error> {
-        let purge = Request::new(self.until(), true, 0, |worker| worker.delete_all().boxed());
-        self.workers().submit(Purpose::Write, purge).await
+    pub async fn purge(&self) -> Result<(), Error> {
+        let call = async {
+            let request = Request::new(self.until(), true, 0, Task::Purge);
+            self.workers.submit(Purpose::Write, request).await
+        };
+        span::within(call_span!("purge"), call, |()| "purged", Error::code).await
     }
 
     /// Removes at most `limit` rows that no get can return any more, and at most 1,000: call again while there are
-    /// [more](Swept::more). Answers are right without it; it keeps the table from growing. Any node may run it, also
+    /// [more](SweepOutcome::more). Answers are right without it; it keeps the table from growing. Any node may run it, also
     /// several at once.
     ///
     /// # Errors
     ///
     /// [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
-    pub async fn sweep(&self, limit: u32) -> Result<Swept, Error> {
-        let sweep = Request::new(self.until(), false, 0, move |worker| worker.sweep(limit).boxed());
-        self.workers().submit(Purpose::Maintenance, sweep).await
+    pub async fn sweep(&self, limit: u32) -> Result<SweepOutcome, Error> {
+        let call = async {
+            let request = Request::new(self.until(), false, 0, |reply| Task::Sweep(limit, reply));
+            self.workers.submit(Purpose::Maintenance, request).await
+        };
+        span::within(call_span!("sweep"), call, |_| "swept", Error::code).await
     }
 
-    /// Whether the cache can do its work: connected, the schema there and of a version it knows, the role's rights as
+    /// Whether the cache can do its work: connected, the schema there and of a version it knows, the role's privileges as
     /// they should be. For a readiness probe; reads only.
     ///
     /// # Errors
     ///
     /// [`CheckError`], whose text names the next step.
-    pub async fn check(&self) -> Result<Readiness, CheckError> {
-        crate::check::check(self.workers(), self.until()).await
+    pub async fn check(&self) -> Result<CheckReport, CheckError> {
+        span::within(call_span!("check"), self.look(), |_| "ready", |_| "not_ready").await
+    }
+
+    async fn look(&self) -> Result<CheckReport, CheckError> {
+        let database = self.workers.database().ok_or(CheckError::NotConfigured)?;
+        // It is some ten round trips, over a network that may be far.
+        let patience = 2 * database.liveness.silence();
+        let schema = self.schema.clone();
+        let look = async move |client: &Client| check::check(client, &schema).await;
+        let found = self.workers.ask(Purpose::Read, self.until(), false, move |connection| {
+            connection.ask(patience, look).boxed()
+        });
+        let found = found.await;
+        found.map_err(|failure| {
+            tracing::warn!(error = %failure, "the check failed");
+            CheckError::from(&failure)
+        })?
+    }
+
+    /// Lets no calls in any more and ends the connections, as the server expects them to end: calls in flight, and those
+    /// that wait already, are served first. Returns when that is done, or after the deadline at the latest. Calls that come
+    /// later are [`Error::Unavailable`], of all clones.
+    ///
+    /// A program may also just end, or drop the last clone: the connections then end a moment after it.
+    pub async fn close(&self) {
+        self.workers.close();
+        let _ = tokio::time::timeout(self.deadline, self.workers.ended()).await;
     }
 
     /// What the cache has done since it was built, and what it holds now: for an operator's metrics.
     pub fn stats(&self) -> Stats {
-        self.workers().stats()
+        self.workers.stats()
     }
 
     fn until(&self) -> Instant {
@@ -159,7 +201,7 @@ impl Cache {
 impl std::fmt::Debug for Cache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cache")
-            .field("configured", &self.workers().database().is_some())
+            .field("configured", &self.workers.database().is_some())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

@@ -32,11 +32,28 @@ pub enum Error {
     /// The database did not answer in time. Retry later; a put or delete may have been applied.
     #[error("the database did not answer in time: try again later")]
     TimedOut,
-    /// The database refused: disk full, a table or a right missing. An operator must look.
+    /// The database refused: disk full, a table or a privilege missing. An operator must look.
     #[error(
         "the database refused the call: an operator has to look, `cimd-cache check` and the log say more"
     )]
     Storage,
+}
+
+impl Error {
+    /// The name of the case, as the WIT interface has it, such as `timed-out`: for labels of metrics, and for protocols that
+    /// pass the error on.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidUrl(_) => "invalid-url",
+            Self::InvalidMetadata(_) => "invalid-metadata",
+            Self::InvalidExpiry(_) => "invalid-expiry",
+            Self::InvalidTicket(_) => "invalid-ticket",
+            Self::NotConfigured => "not-configured",
+            Self::Unavailable => "unavailable",
+            Self::TimedOut => "timed-out",
+            Self::Storage => "storage",
+        }
+    }
 }
 
 impl From<wit::Error> for Error {

@@ -49,40 +49,28 @@
 //!
 //! [`COMPONENT`] is the component, [`sql`] what it imports, as something to add to a linker.
 
-mod admission;
-mod answer;
 mod bindings;
 mod builder;
 mod cache;
-mod calls;
-mod check;
 mod error;
-mod inspect;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
-mod loan;
 mod log_limit;
-pub mod migrations;
 mod near_cache;
 mod postgres;
-mod queue;
-mod request;
 mod sandbox;
 mod schema;
+mod span;
 pub mod sql;
 mod types;
-mod worker;
 mod workers;
 
 pub use crate::builder::{BuildError, Builder};
 pub use crate::cache::Cache;
-pub use crate::check::{CheckError, Readiness};
 pub use crate::error::Error;
-pub use crate::postgres::{DatabaseUrl, DatabaseUrlError};
-pub use crate::schema::{Schema, SchemaError};
-pub use crate::types::{Entry, Expiry, Lookup, Stats, Stored, Swept, Ticket};
+pub use crate::postgres::{CertificateError, ConnectError, DatabaseUrl, DatabaseUrlError};
+pub use crate::sandbox::COMPONENT;
+pub use crate::schema::{CheckError, CheckReport, Schema, SchemaError, migrations};
+pub use crate::types::{Entry, Expiry, Lookup, PutOutcome, Stats, SweepOutcome, Ticket};
 pub use cimd_cache_guest::statements;
-
-/// The component: exports `cimd:cache/cache` and `cimd:cache/maintenance`, imports `cimd:cache/sql` and nothing else.
-pub const COMPONENT: &[u8] = sandbox::COMPONENT;

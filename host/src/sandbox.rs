@@ -3,19 +3,21 @@
 //! A fresh instance for every call costs nine tenths of the throughput, so a worker uses its instance again, but only after
 //! a call that returned. Whatever else ends a call (a trap, its time) leaves a store that must not be entered again.
 
-use std::time::Duration;
+mod answer;
+mod component;
+mod import;
+mod state;
 
 use rustix::io::Errno;
 use tokio::time::Instant;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine, OptLevel, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime::{Config, Engine, OptLevel, StoreLimitsBuilder};
 
+pub(crate) use self::answer::{TICKET_BYTES, checked, lookup, lookups, swept};
+pub use self::component::COMPONENT;
+pub(crate) use self::state::{Lent, Overtime};
+use self::state::{State, TICK};
 use crate::bindings::{CimdCache, CimdCachePre};
-use crate::loan::Loan;
-use crate::sql;
-
-/// The component, as built from the guest.
-pub(crate) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cimd-cache.component.wasm"));
 
 /// The most memory of one instance, in bytes: room for many copies of the largest document, and a bound on what a
 /// fault in the guest could take.
@@ -41,63 +43,19 @@ const COPIED_BYTES: usize = 3 << 20;
 const WASM_STACK_BYTES: usize = 256 << 10;
 const FIBER_STACK_BYTES: usize = 1 << 20;
 
-/// How often a guest that is calculating is made to look whether its deadline has passed.
-const TICK: Duration = Duration::from_millis(10);
-
-/// For how many ticks a guest may go on without a pause, and again once its time is up: thousands of times what an
-/// answer takes.
-const TICKS_TO_SPARE: u32 = 2;
-
-/// What an instance has in its store.
-pub(crate) struct State {
-    /// The connection, for the length of a call.
-    pub(crate) loan: Option<Loan>,
-    /// When the call must be over, but for the waiting for the database that it began before.
-    deadline: Instant,
-    limits: StoreLimits,
-    ticks: u32,
-    overtime: u32,
-}
-
-impl State {
-    /// What becomes of a guest that finds a tick has passed. The first ticks are for nothing: they passed while it waited
-    /// for the database, and a task that yields for that moves to another thread, which costs more than the call. One
-    /// that goes on calculating lets others have its thread at every further tick, until its time is up. Then too it has
-    /// a few ticks, because what it is about to say is a typed error; after those it is stopped. No timer is needed for
-    /// that: a guest that waits, waits for its import, which ends at the deadline.
-    fn at_tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        if Instant::now() < self.deadline {
-            self.ticks += 1;
-            if self.ticks <= TICKS_TO_SPARE {
-                return Ok(UpdateDeadline::Continue(1));
-            }
-            // tokio's own pause: after wasmtime's, a runtime of one thread would look for what has arrived for the
-            // others only at every 61st tick.
-            return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
-        }
-        self.overtime += 1;
-        if self.overtime > TICKS_TO_SPARE { Err(Overtime.into()) } else { Ok(UpdateDeadline::Continue(1)) }
-    }
-}
-
-/// A guest that went on after its deadline.
-#[derive(Debug, thiserror::Error)]
-#[error("the guest did not answer by the deadline")]
-pub(crate) struct Overtime;
-
 /// A component that can be run.
-pub(crate) struct Sandbox {
-    pre: CimdCachePre<State>,
+pub(crate) struct Sandbox<L: Lent> {
+    pre: CimdCachePre<State<L>>,
     calls_each: u32,
 }
 
-impl Sandbox {
+impl<L: Lent> Sandbox<L> {
     /// Compiles a component: tens of milliseconds of work for ours, so once in a program's life. An instance is used for so
     /// many calls.
     pub(crate) fn new(component: &[u8], calls_each: u32) -> wasmtime::Result<Self> {
         let engine = Engine::new(&config())?;
         let mut linker = Linker::new(&engine);
-        sql::add_own_to_linker(&mut linker)?;
+        import::add_to_linker(&mut linker)?;
         let component = Component::new(&engine, component)?;
         check(&component)?;
         let cache = component.get_export_index(None, "cimd:cache/cache@0.1.0");
@@ -110,7 +68,7 @@ impl Sandbox {
         Ok(Self { pre, calls_each })
     }
 
-    pub(crate) async fn instantiate(&self) -> wasmtime::Result<Instance> {
+    pub(crate) async fn instantiate(&self) -> wasmtime::Result<Instance<L>> {
         let limits = StoreLimitsBuilder::new()
             .instances(CORE_INSTANCES)
             .memories(1)
@@ -120,9 +78,8 @@ impl Sandbox {
             .build();
         // What the component runs when it is instantiated has as long as any call that waits for nothing.
         let deadline = Instant::now() + TICK;
-        let mut store =
-            Store::new(self.pre.engine(), State { loan: None, deadline, limits, ticks: 0, overtime: 0 });
-        store.limiter(|state| &mut state.limits);
+        let mut store = Store::new(self.pre.engine(), State::new(deadline, limits));
+        store.limiter(State::limits);
         store.set_hostcall_fuel(COPIED_BYTES);
         store.epoch_deadline_callback(|mut store| store.data_mut().at_tick());
         store.set_epoch_deadline(1);
@@ -131,28 +88,29 @@ impl Sandbox {
     }
 }
 
+/// The store of an instance.
+pub(crate) type Store<L> = wasmtime::Store<State<L>>;
+
 /// One instance, entered by one call at a time.
-pub(crate) struct Instance {
-    store: Store<State>,
+pub(crate) struct Instance<L: Lent> {
+    store: Store<L>,
     exports: CimdCache,
     calls_left: u32,
 }
 
-impl Instance {
-    /// Calls the guest, with a connection for as long as that takes. After an error it must not be called again.
+impl<L: Lent> Instance<L> {
+    /// Calls the guest, and lends it a database for as long as that takes. After an error it must not be called again.
     pub(crate) async fn call<R>(
         &mut self,
-        loan: Loan,
+        loan: L,
         deadline: Instant,
-        call: impl AsyncFnOnce(&CimdCache, &mut Store<State>) -> wasmtime::Result<R>,
-    ) -> (wasmtime::Result<R>, Option<Loan>) {
+        call: impl AsyncFnOnce(&CimdCache, &mut Store<L>) -> wasmtime::Result<R>,
+    ) -> (wasmtime::Result<R>, Option<L>) {
         self.calls_left -= 1;
-        let state = self.store.data_mut();
-        state.loan = Some(loan);
-        (state.deadline, state.ticks, state.overtime) = (deadline, 0, 0);
+        self.store.data_mut().begin(loan, deadline);
         self.store.set_epoch_deadline(1);
         let answer = call(&self.exports, &mut self.store).await;
-        (answer, self.store.data_mut().loan.take())
+        (answer, self.store.data_mut().end())
     }
 
     /// Whether it may be called once more.

@@ -31,49 +31,44 @@
 use std::sync::Arc;
 
 use cimd_cache_guest::statements::{self, DELETE, DELETE_ALL};
-use futures_util::FutureExt;
 use tokio::time::Instant;
 use wasmtime::component::{HasData, Linker};
 
 use crate::bindings::cimd::cache::sql::{self as wit, Error, Row, Value};
 use crate::postgres::values;
-use crate::request::Request;
-use crate::sandbox::State;
-use crate::workers::Workers;
+use crate::workers::{Request, Task, Workers};
 
 /// The database that the component is lent, or the fact that there is none. Cheap to clone; all clones share the
 /// same connections, which end with the last of them.
 #[derive(Clone)]
-pub struct Sql(Arc<Handle>);
-
-/// What all clones of a cache or of an import hold.
-pub(crate) struct Handle(pub(crate) Arc<Workers>);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
+pub struct Sql(Arc<Workers>);
 
 impl Sql {
     pub(crate) fn new(workers: Workers) -> Self {
-        Self(Arc::new(Handle(Arc::new(workers))))
+        Self(Arc::new(workers))
+    }
+
+    /// Lets no statements in any more and ends the connections, as the server expects them to end: what is in flight is
+    /// answered first. Returns when that is done, or after the builder's deadline at the latest.
+    pub async fn close(&self) {
+        self.0.close();
+        let _ = tokio::time::timeout(self.0.deadline(), self.0.ended()).await;
     }
 
     /// What [`add_to_linker`] needs to answer a call. Each statement gets the whole deadline of the builder.
     pub fn view(&self) -> SqlView<'_> {
-        SqlView(&self.0.0)
+        SqlView(&self.0)
     }
 }
 
 impl std::fmt::Debug for Sql {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sql").field("configured", &self.0.0.database().is_some()).finish_non_exhaustive()
+        f.debug_struct("Sql").field("configured", &self.0.database().is_some()).finish_non_exhaustive()
     }
 }
 
 /// A [`Sql`] for the length of one call.
-pub struct SqlView<'a>(&'a Arc<Workers>);
+pub struct SqlView<'a>(&'a Workers);
 
 impl std::fmt::Debug for SqlView<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -94,9 +89,8 @@ impl wit::Host for SqlView<'_> {
         let (statement, deadline) = (statements::ALL[index], Instant::now() + workers.deadline());
         let is_delete = [DELETE.name, DELETE_ALL.name].contains(&statement.name);
         let bytes = values::size_of(&parameters);
-        let request = Request::new(deadline, is_delete, bytes, move |worker| {
-            worker.statement(index, parameters).boxed()
-        });
+        let task = |reply| Task::Statement(index, parameters, reply);
+        let request = Request::new(deadline, is_delete, bytes, task);
         workers.submit(statement.purpose, request).await
     }
 }
@@ -117,25 +111,4 @@ struct HasSql;
 
 impl HasData for HasSql {
     type Data<'a> = SqlView<'a>;
-}
-
-/// The same import for the cache's own instances: it sends over the connection that the worker lends the call.
-pub(crate) fn add_own_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wit::add_to_linker::<State, HasOwn>(linker, |state| Own(state))
-}
-
-struct Own<'a>(&'a mut State);
-
-impl wit::Host for Own<'_> {
-    async fn query(&mut self, statement: String, parameters: Vec<Value>) -> Result<Vec<Row>, Error> {
-        // An instance that is only just being made has none.
-        let loan = self.0.loan.as_mut().ok_or(Error::Unavailable)?;
-        loan.query(&statement, &parameters).await
-    }
-}
-
-struct HasOwn;
-
-impl HasData for HasOwn {
-    type Data<'a> = Own<'a>;
 }

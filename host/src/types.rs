@@ -69,7 +69,7 @@ pub enum Expiry {
 
 /// The outcome of [`Cache::put`](crate::Cache::put).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
+pub enum PutOutcome {
     /// The document is stored.
     Stored,
     /// Nothing was changed, because something newer is known: a document with a later ticket, or a delete after the
@@ -79,7 +79,7 @@ pub enum Stored {
 
 /// The outcome of [`Cache::sweep`](crate::Cache::sweep).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepOutcome {
     /// How many rows were removed.
     pub removed: u32,
     /// Whether rows are left that another sweep would remove, even if this one met another and removed none. Go on while
@@ -95,7 +95,7 @@ pub struct Stats {
     /// Statements that were sent: one round trip each.
     pub statements: u64,
     /// Statements that were prepared, on the first use by a connection: one round trip each.
-    pub prepared: u64,
+    pub statements_prepared: u64,
     /// Connections that were opened.
     pub connections_opened: u64,
     /// Statements that looked up several documents at once, and how many documents those were.
@@ -103,7 +103,7 @@ pub struct Stats {
     /// See [`batches`](Self::batches).
     pub batched_keys: u64,
     /// Instances of the component that were discarded because it failed.
-    pub discarded: u64,
+    pub instances_discarded: u64,
     /// Calls that were refused at once, because they could not have been served in time.
     pub shed: u64,
     /// Gets that the near cache answered.

@@ -1,270 +1,66 @@
-//! All workers of a cache: their queues, and what they share.
+//! All workers of a cache, and the way to them.
 //!
 //! There are workers for gets, for puts and deletes, and one for maintenance: sweeps, and what the host asks about
 //! connections that fell silent. They begin when there is work for them, and end when their connection has not been used
 //! for a while.
+//!
+//! From the bottom: `request` is what is asked, `admission` and `queue` decide who is served when, `shared` is what
+//! everybody knows, `loan` lends a connection to one call, `executor` has the connection and the instance, `calls` is what
+//! is done with them, and `worker` is the loop around all of it.
 
+mod admission;
+mod calls;
+mod executor;
+mod loan;
+mod queue;
+mod request;
+mod shared;
+mod worker;
+
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use cimd_cache_guest::statements::{self, Purpose};
-use futures_util::FutureExt;
-use tokio::time::Instant;
-use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use cimd_cache_guest::statements::Purpose;
 
-use crate::bindings::cimd::cache::sql;
-use crate::error::Error;
-use crate::log_limit::LogLimit;
+use self::executor::Executor;
+pub(crate) use self::loan::Loan;
+pub(crate) use self::request::{Put, Request, Task};
+pub(crate) use self::shared::{Limits, Shared};
+use self::worker::Worker;
 use crate::near_cache::NearCache;
-use crate::postgres::{Connection, Database, Failure};
-use crate::queue::{Bounds, Next, Queue, Shed};
-use crate::request::{Missed, Pending, Request, reply};
+use crate::postgres::Database;
 use crate::sandbox::Sandbox;
-use crate::types::{Lookup, Stats};
-use crate::worker::Worker;
 
-/// A role sees what processes of its own are at, and nothing of those of others.
-const IS_AT_WORK: &str = "\
-select exists (
-  select true from pg_catalog.pg_stat_activity
-  where pid operator(pg_catalog.=) $1 and state operator(pg_catalog.=) 'active'
-)";
-
-/// How many workers there may be, and what may wait for them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) read_connections: usize,
-    pub(crate) write_connections: usize,
-    pub(crate) batch: usize,
-    pub(crate) waiting: usize,
-    pub(crate) deadline: Duration,
-}
-
-/// What all workers share.
-pub(crate) struct Workers {
-    database: Option<Arc<Database>>,
-    /// None if only statements are run, for somebody else's instances.
-    sandbox: Option<Sandbox>,
-    near: Option<NearCache>,
-    limits: Limits,
-    queues: [Queue; 3],
-    pub(crate) batches: AtomicU64,
-    pub(crate) batched_keys: AtomicU64,
-    pub(crate) discarded: AtomicU64,
-    logs: Logs,
-}
-
-/// One for each kind of line.
-struct Logs {
-    /// One for each statement: what goes wrong with one must not hide what goes wrong with another.
-    failed: [LogLimit; statements::ALL.len()],
-    refused: LogLimit,
-    broken: LogLimit,
-}
+/// The workers of a cache. Dropped, they end.
+pub(crate) struct Workers(Arc<Shared>);
 
 impl Workers {
+    /// Starts none yet. Without a sandbox only statements are run, for somebody else's instances.
     pub(crate) fn new(
         database: Option<Database>,
-        sandbox: Option<Sandbox>,
+        sandbox: Option<Sandbox<Loan>>,
         near: Option<NearCache>,
         limits: Limits,
     ) -> Self {
-        let queue = |name, workers| {
-            Queue::new(name, Bounds { workers, batch: limits.batch, waiting: limits.waiting })
+        let sandbox = sandbox.map(Arc::new);
+        let start = move |shared: &Arc<Shared>, purpose: Purpose, number: usize| {
+            let executor = Executor::new(shared.clone(), sandbox.clone(), purpose, number);
+            tokio::spawn(Worker::new(executor).run());
         };
-        Self {
-            database: database.map(Arc::new),
-            sandbox,
-            near,
-            limits,
-            queues: [
-                queue("reads", limits.read_connections),
-                queue("writes", limits.write_connections),
-                queue("maintenance", 1),
-            ],
-            batches: AtomicU64::new(0),
-            batched_keys: AtomicU64::new(0),
-            discarded: AtomicU64::new(0),
-            logs: Logs {
-                failed: std::array::from_fn(|_| LogLimit::new()),
-                refused: LogLimit::new(),
-                broken: LogLimit::new(),
-            },
-        }
-    }
-
-    pub(crate) fn database(&self) -> Option<&Arc<Database>> {
-        self.database.as_ref()
-    }
-
-    pub(crate) fn sandbox(&self) -> Option<&Sandbox> {
-        self.sandbox.as_ref()
-    }
-
-    pub(crate) fn near(&self) -> Option<&NearCache> {
-        self.near.as_ref()
-    }
-
-    /// The longest deadline of a call.
-    pub(crate) fn deadline(&self) -> Duration {
-        self.limits.deadline
-    }
-
-    pub(crate) fn queue(&self, purpose: Purpose) -> &Queue {
-        match purpose {
-            Purpose::Read => &self.queues[0],
-            Purpose::Write => &self.queues[1],
-            Purpose::Maintenance => &self.queues[2],
-        }
-    }
-
-    /// Looks a document up, and returns once there is an answer or it is too late for one.
-    pub(crate) async fn get(self: &Arc<Self>, url: &str, deadline: Instant) -> Result<Lookup, Error> {
-        let (reply, pending) = reply(deadline);
-        let next = self.queue(Purpose::Read).push_get(url, reply);
-        self.answer(Purpose::Read, next, pending).await
-    }
-
-    /// Has something done by a worker of a purpose, and returns once there is an answer or it is too late for one.
-    pub(crate) async fn submit<T, E: From<Missed>>(
-        self: &Arc<Self>,
-        purpose: Purpose,
-        (request, pending): (Request, Pending<Result<T, E>>),
-    ) -> Result<T, E> {
-        let next = self.queue(purpose).push(request);
-        self.answer(purpose, next, pending).await
-    }
-
-    /// Sets whoever serves a call to work, if it was let in, and waits for the answer.
-    async fn answer<T, E: From<Missed>>(
-        self: &Arc<Self>,
-        purpose: Purpose,
-        next: Result<Next, Shed>,
-        pending: Pending<Result<T, E>>,
-    ) -> Result<T, E> {
-        match next.map_err(|Shed| Missed::NotBegun)? {
-            Next::Busy => {}
-            Next::Wake(wake) => wake.notify_one(),
-            Next::Start(number) => {
-                tokio::spawn(Worker::new(self.clone(), purpose, number).run());
-            }
-        }
-        pending.answer().await.map_err(E::from).flatten()
-    }
-
-    /// Whether the server is still at work on the statement of a process, which serves a connection of this purpose. None if
-    /// it cannot be asked. The connection for maintenance asks for the others, and one for gets asks about that.
-    pub(crate) async fn is_at_work(self: &Arc<Self>, process: i32, purpose: Purpose) -> Option<bool> {
-        let over = match purpose {
-            Purpose::Read | Purpose::Write => Purpose::Maintenance,
-            Purpose::Maintenance => Purpose::Read,
-        };
-        let deadline = Instant::now() + self.limits.deadline;
-        let request = Request::new(deadline, true, 0, move |worker| {
-            let patience = worker.connection.as_ref().map(Connection::silence).unwrap_or_default();
-            worker
-                .ask(patience, async move |client: &Client| {
-                    let rows = client.query_typed(IS_AT_WORK, &[(&process, Type::INT4)]).await?;
-                    Ok::<bool, Failure>(rows.first().ok_or(Failure::NoRow)?.try_get(0)?)
-                })
-                .boxed()
-        });
-        self.submit(over, request).await.ok()
-    }
-
-    /// Where a statement stands in the list.
-    pub(crate) fn index_of(&self, sql: &str) -> Result<usize, sql::Error> {
-        let index = statements::ALL.iter().position(|statement| statement.sql == sql);
-        index.ok_or_else(|| {
-            if let Some(suppressed) = self.logs.refused.pass() {
-                tracing::error!(suppressed, "a statement that is not on the list was refused");
-            }
-            sql::Error::NotAllowed
-        })
-    }
-
-    pub(crate) fn log_failed(&self, index: usize, failure: &Failure) {
-        if let Some(suppressed) = self.logs.failed[index].pass() {
-            let statement = statements::ALL[index].name;
-            tracing::warn!(statement, error = %failure, suppressed, "a statement failed");
-        }
-    }
-
-    pub(crate) fn log_broken(&self, error: &wasmtime::Error, message: &'static str) {
-        if let Some(suppressed) = self.logs.broken.pass() {
-            tracing::error!(error = format!("{error:#}"), suppressed, "{message}");
-        }
-    }
-
-    pub(crate) fn gave_up(&self, silent_since: Instant) {
-        if let Some(database) = &self.database {
-            database.liveness.given_up(silent_since);
-        }
-    }
-
-    /// Whether the cache is no more.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.queues.iter().all(Queue::is_closed)
-    }
-
-    /// Lets no calls in any more. Workers end what they are at, and close their connections.
-    pub(crate) fn close(&self) {
-        self.queues.iter().for_each(Queue::close);
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let mut stats = Stats {
-            batches: of(&self.batches),
-            batched_keys: of(&self.batched_keys),
-            discarded: of(&self.discarded),
-            ..Stats::default()
-        };
-        if let Some(database) = &self.database {
-            let counts = &database.counts;
-            stats.statements = of(&counts.statements);
-            stats.prepared = of(&counts.prepared);
-            stats.connections_opened = of(&counts.opened);
-            stats.silent = counts.silent.load(Ordering::Relaxed);
-        }
-        if let Some(near) = &self.near {
-            (stats.near_hits, stats.near_bytes) = (near.hits(), near.bytes());
-        }
-        for queue in &self.queues {
-            let count = queue.count();
-            stats.shed += queue.shed();
-            stats.waiting += count.waiting;
-            stats.in_flight += count.busy;
-            stats.workers += count.workers;
-            stats.connecting += count.connecting;
-        }
-        stats.connections = stats.workers - stats.connecting;
-        stats
+        Self(Arc::new(Shared::new(database, near, limits, Box::new(start))))
     }
 }
 
-impl From<Missed> for Error {
-    fn from(missed: Missed) -> Self {
-        match missed {
-            Missed::NotBegun => Self::Unavailable,
-            Missed::Late => Self::TimedOut,
-        }
+impl Deref for Workers {
+    type Target = Arc<Shared>;
+
+    fn deref(&self) -> &Arc<Shared> {
+        &self.0
     }
 }
 
-impl From<Missed> for Failure {
-    fn from(missed: Missed) -> Self {
-        match missed {
-            Missed::NotBegun => Self::Unavailable,
-            Missed::Late => Self::TimedOut,
-        }
-    }
-}
-
-impl From<Missed> for sql::Error {
-    fn from(missed: Missed) -> Self {
-        Failure::from(missed).into()
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

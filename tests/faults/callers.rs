@@ -46,7 +46,7 @@ async fn ten_thousand_callers_that_give_up() {
     let dropped = scene.record.count(|call| call.answer == Answer::Lost);
     assert!(dropped > 1_000, "only {dropped} were in flight when they were dropped");
     for node in &scene.nodes {
-        assert_eq!(node.stats().discarded, 0);
+        assert_eq!(node.stats().instances_discarded, 0);
         assert!(node.stats().connections_opened <= CONNECTIONS as u64, "{:?}", node.stats());
     }
     scene.end(Allowed::NOTHING).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cimd_cache::{Expiry, Lookup, Stored};
+use cimd_cache::{Expiry, Lookup, PutOutcome};
 use cimd_cache_simulator::history::Answer;
 
 use crate::load::Load;
@@ -95,7 +95,7 @@ async fn a_commit_that_waits_for_a_standby_is_not_shown_early() {
         seen
     };
     for id in &ids {
-        assert_eq!(cache.put(id, r#"{"a": 1}"#, hour, None).await, Ok(Stored::Stored));
+        assert_eq!(cache.put(id, r#"{"a": 1}"#, hour, None).await, Ok(PutOutcome::Stored));
     }
     commits_wait(&server, true).await;
     // Each process of the server learns of it by itself.
@@ -123,7 +123,7 @@ async fn a_commit_that_waits_for_a_standby_is_not_shown_early() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), back).await.unwrap();
-    assert_eq!(cache.put(&ids[0], r#"{"a": 3}"#, hour, None).await, Ok(Stored::Stored));
+    assert_eq!(cache.put(&ids[0], r#"{"a": 3}"#, hour, None).await, Ok(PutOutcome::Stored));
     assert!(cache.stats().connections_opened <= CONNECTIONS as u64, "{:?}", cache.stats());
 }
 

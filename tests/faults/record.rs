@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use cimd_cache::{Cache, Error, Expiry, Lookup, Stored};
+use cimd_cache::{Cache, Error, Expiry, Lookup, PutOutcome};
 use cimd_cache_simulator::history::{
     self, Answer, Between, Call, Failure, Micros, Position, Refusal, Request,
 };
@@ -133,8 +133,8 @@ impl Caller<'_> {
             self.begin(Request::Put { key, document, expiry, ticket: ticket.map(|ticket| ticket.of) });
         let expiry = Expiry::After(Duration::from_secs(fresh_for.0));
         let answer = match self.cache.put(&url, &metadata, expiry, ticket.map(|ticket| &ticket.text)).await {
-            Ok(Stored::Stored) => Answer::Stored,
-            Ok(Stored::Superseded) => Answer::Superseded,
+            Ok(PutOutcome::Stored) => Answer::Stored,
+            Ok(PutOutcome::Superseded) => Answer::Superseded,
             Err(error) => failed(error),
         };
         begun.end(answer);
@@ -149,7 +149,7 @@ impl Caller<'_> {
 
     pub(crate) async fn purge(&self) {
         let begun = self.begin(Request::Purge);
-        let answer = self.cache.delete_all().await;
+        let answer = self.cache.purge().await;
         begun.end(answer.map_or_else(failed, |()| Answer::Purged));
     }
 

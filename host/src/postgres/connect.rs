@@ -1,8 +1,8 @@
 //! Opening a connection: TLS, login, and the settings that the statements rely on.
 
+use std::pin::Pin;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use futures_util::future::{Either, FutureExt};
 use tokio::time::Instant;
 use tokio_postgres::config::LoadBalanceHosts;
@@ -11,11 +11,11 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::Failure;
-use super::connection::Driver;
-use super::dial::{self, Socket, Target};
-use super::password::Passwords;
-use super::tls::Certificates;
+use super::failure::Failure;
+use super::pgpass::Passwords;
+use super::socket::Socket;
+use super::target::Target;
+use super::tls::{CertificateError, Certificates};
 use super::url::{DatabaseUrl, Tls, Wanted};
 
 /// Opens connections to one database.
@@ -32,6 +32,9 @@ struct Login {
     config: Config,
     tls: Option<MakeRustlsConnect>,
 }
+
+/// The connection's own work, reading and writing. It ends when the connection does, once.
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection that is open.
 pub(crate) struct Connected {
@@ -57,14 +60,17 @@ pub(crate) const LONG_PATIENCE: Patience =
 
 impl Connector {
     /// Reads the certificates, if the URL asks for TLS. Connects to nothing yet.
-    pub(crate) fn new(url: &DatabaseUrl) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// When the certificates cannot be used.
+    pub(crate) fn new(url: &DatabaseUrl) -> Result<Self, CertificateError> {
         let certificates = match &url.tls {
             Tls::Off => None,
             Tls::Verified(verification) => Some(Certificates::new(verification)?),
         };
-        let targets = dial::targets(&url.config).context("the database URL names no host")?;
         let (config, passwords) = (url.config.clone(), url.passwords.clone());
-        Ok(Self { config, targets, wanted: url.wanted, certificates, passwords })
+        Ok(Self { config, targets: url.targets.clone(), wanted: url.wanted, certificates, passwords })
     }
 
     /// Connects to the first address of the first host that will do, logs in and applies `settings`.
@@ -113,8 +119,8 @@ impl Connector {
             let each = share(until, endpoints.len() - number).min(longest);
             // A server that accepts and will not do (a standby, say) is not the last of them.
             let connected = async {
-                let socket = endpoint.dial(&login.config, patience.silence).await;
-                let socket = socket.map_err(|error| Failure::Dial(error.into()))?;
+                let socket = endpoint.open(&login.config, patience.silence).await;
+                let socket = socket.map_err(|error| Failure::Socket(error.into()))?;
                 let heard = socket.heard();
                 let connected = self.log_in(&login, socket, target, (settings, wanted));
                 heard.watch(patience.silence, connected).await.unwrap_or(Err(Failure::Silent))
@@ -184,9 +190,7 @@ impl Connector {
         let config = tokio::task::spawn_blocking(complete).await.map_err(|_| Failure::Unavailable)?;
         let tls = match &self.certificates {
             None => None,
-            Some(certificates) => {
-                Some(certificates.now().await.map_err(|error| Failure::Certificates(error.into()))?)
-            }
+            Some(certificates) => Some(certificates.now().await.map_err(Failure::Certificates)?),
         };
         Ok(Login { config, tls })
     }

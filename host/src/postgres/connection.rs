@@ -2,7 +2,7 @@
 //!
 //! Whoever asks polls the connection along, in the same task: an answer needs no other task to carry it.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -12,8 +12,10 @@ use cimd_cache_guest::statements;
 use tokio::time::Instant;
 use tokio_postgres::{Client, Statement as Prepared};
 
-use super::connect::Connected;
-use super::{Database, Failure, values};
+use super::connect::{Connected, Driver};
+use super::database::Database;
+use super::failure::Failure;
+use super::values;
 use crate::bindings::cimd::cache::sql::{Row, Value};
 
 /// How often one statement is tried. A conflict between transactions passes quickly or not at all.
@@ -21,9 +23,6 @@ const TRIES: u32 = 4;
 
 /// How long closing a connection may take: until then it counts as one of the server's.
 const END_WITHIN: Duration = Duration::from_millis(250);
-
-/// The connection's own work, reading and writing. It ends when the connection does, once.
-pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -75,6 +74,13 @@ impl Connection {
 
     pub(crate) fn has_answered(&self) -> bool {
         self.has_answered
+    }
+
+    /// Whether it is in the place of one that was given up and has now answered: true once.
+    pub(crate) fn has_recovered(&mut self) -> bool {
+        let has_recovered = self.replaces_silent && self.has_answered;
+        self.replaces_silent &= !has_recovered;
+        has_recovered
     }
 
     pub(crate) fn process(&self) -> i32 {
@@ -171,14 +177,14 @@ impl Connection {
                     Some(prepared) => prepared,
                     none => {
                         database.counts.prepared.fetch_add(1, Ordering::Relaxed);
-                        let sql = database.schema.qualify(statement.sql);
-                        none.insert(client.prepare_typed(&sql, &values::parameter_types(statement)).await?)
+                        let sql = &*database.statements[index];
+                        none.insert(client.prepare_typed(sql, &values::parameter_types(statement)).await?)
                     }
                 };
                 client.query_raw(&*prepared, parameters).await?
             } else {
-                let sql = database.schema.qualify(statement.sql);
-                client.query_typed_raw(&sql, parameters.zip(values::parameter_types(statement))).await?
+                let sql = &*database.statements[index];
+                client.query_typed_raw(sql, parameters.zip(values::parameter_types(statement))).await?
             };
             values::collect(statement, rows).await
         };
@@ -189,15 +195,15 @@ impl Connection {
         answer
     }
 
-    /// Asks something on the host's own behalf. What takes too long is given up together with the connection: it only
-    /// reads.
+    /// Asks something on the host's own behalf. What takes longer than `patience` is given up together with the connection:
+    /// it only reads.
     pub(crate) async fn ask<T>(
         &mut self,
         patience: Duration,
-        ask: impl AsyncFnOnce(&Client) -> T,
-    ) -> Option<T> {
+        question: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let Self { client, driver, .. } = self;
-        let answer = tokio::time::timeout(patience, drive(driver, ask(client))).await.ok();
+        let answer = tokio::time::timeout(patience, drive(driver, question(client))).await.ok();
         if answer.is_none() {
             self.lose(Failure::Silent);
         } else if self.client.is_closed() {
@@ -205,7 +211,7 @@ impl Connection {
         } else {
             self.was_heard();
         }
-        answer
+        answer.unwrap_or(Err(Failure::TimedOut))
     }
 
     fn was_heard(&mut self) {

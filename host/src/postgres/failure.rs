@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cimd_cache_guest::statements::Purpose;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use super::tls::CertificateError;
 use crate::bindings::cimd::cache::sql::Error;
 
 /// Why a statement gave no rows, with what the operator's log needs.
@@ -21,11 +22,11 @@ pub(crate) enum Failure {
     #[error("no connection")]
     Unavailable,
     #[error("the server cannot be reached: {0}")]
-    Dial(Arc<std::io::Error>),
+    Socket(Arc<std::io::Error>),
     #[error("the server's name cannot be looked up: {0}")]
     Lookup(Arc<std::io::Error>),
-    #[error("{0:#}")]
-    Certificates(Arc<anyhow::Error>),
+    #[error("{}", with_causes(.0))]
+    Certificates(CertificateError),
     #[error("the server refused the login with a client certificate: {}", .0.message())]
     ClientCertificate(Arc<DbError>),
     #[error("connecting took too long, or nothing was heard for too long")]
@@ -40,7 +41,7 @@ pub(crate) enum Failure {
     TimedOut,
     #[error("{}: {}", .0.code().code(), .0.message())]
     Database(Arc<DbError>),
-    #[error("the connection failed: {}", with_causes(.0))]
+    #[error("the connection failed: {}", with_causes(&**.0))]
     Connection(Arc<tokio_postgres::Error>),
 }
 
@@ -108,7 +109,7 @@ impl Failure {
             // No connection was made.
             | Self::Unavailable
             | Self::NoPassword
-            | Self::Dial(_)
+            | Self::Socket(_)
             | Self::Lookup(_)
             | Self::Certificates(_)
             | Self::ClientCertificate(_)
@@ -218,8 +219,8 @@ fn of_rustls(error: &rustls::Error) -> Option<TlsFailure> {
 }
 
 /// An error with what caused it: tokio-postgres says only that the TLS handshake failed, its source why.
-fn with_causes(error: &tokio_postgres::Error) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
@@ -242,7 +243,7 @@ impl From<Failure> for Error {
             Failure::NotAllowed => Self::NotAllowed,
             Failure::TooLarge | Failure::NoRow => Self::TooLarge,
             Failure::Unavailable
-            | Failure::Dial(_)
+            | Failure::Socket(_)
             | Failure::Lookup(_)
             | Failure::Certificates(_)
             | Failure::Silent

@@ -3,6 +3,7 @@
 //! Files are read for each connection, as libpq does: certificates that live for an hour are replaced under a program
 //! that runs for months.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +19,28 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{Identity, Verification, Version};
 
+/// Why the certificates of a database URL cannot be used. The text says which; its source, if there is one, why.
+#[derive(Clone, Debug)]
+pub struct CertificateError(Arc<anyhow::Error>);
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for CertificateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl From<anyhow::Error> for CertificateError {
+    fn from(error: anyhow::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
 /// What a connection is encrypted with.
 pub(super) struct Certificates {
     verification: Verification,
@@ -27,7 +50,7 @@ pub(super) struct Certificates {
 
 impl Certificates {
     /// Reads all there is to read, to say at once what cannot be used.
-    pub(super) fn new(verification: &Verification) -> Result<Self> {
+    pub(super) fn new(verification: &Verification) -> Result<Self, CertificateError> {
         let system = match verification.roots {
             Some(_) => None,
             None => Some(system_roots()?),
@@ -37,10 +60,10 @@ impl Certificates {
     }
 
     /// As they are now.
-    pub(super) async fn now(&self) -> Result<MakeRustlsConnect> {
+    pub(super) async fn now(&self) -> Result<MakeRustlsConnect, CertificateError> {
         let (verification, system) = (self.verification.clone(), self.system.clone());
         let read = tokio::task::spawn_blocking(move || config(&verification, system));
-        Ok(MakeRustlsConnect::new(read.await??))
+        Ok(MakeRustlsConnect::new(read.await.map_err(anyhow::Error::from)??))
     }
 
     /// Whether there is one to show to a server that asks.

@@ -11,13 +11,12 @@ mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use tokio_postgres::Config;
 
 pub use self::error::DatabaseUrlError;
-use self::settings::Settings;
-use super::password::Passwords;
+use super::pgpass::Passwords;
+use super::target::Target;
 
 /// Where the database is and how to log in: a URL as libpq's, `postgres://user:password@host:port/database?options`, with
 /// special characters percent-encoded. White space around it is left out.
@@ -61,6 +60,7 @@ use super::password::Passwords;
 #[derive(Clone)]
 pub struct DatabaseUrl {
     pub(crate) config: Config,
+    pub(super) targets: Vec<Target>,
     pub(crate) tls: Tls,
     pub(crate) wanted: Wanted,
     pub(crate) passwords: Passwords,
@@ -108,14 +108,6 @@ pub(crate) enum Wanted {
     Primary,
     Standby,
     PreferStandby,
-}
-
-impl FromStr for DatabaseUrl {
-    type Err = DatabaseUrlError;
-
-    fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
-        options::read(&Settings::parse(text.trim())?)
-    }
 }
 
 impl fmt::Debug for DatabaseUrl {

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::types::{IsNull, ToSql, Type as PgType, to_sql_checked};
 use tokio_postgres::{Row, RowStream};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::bindings::cimd::cache::sql::{Row as Values, Value};
 
 /// The most bytes that the parameters of one statement may have: several times what the rules let through.

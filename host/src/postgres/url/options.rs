@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
@@ -11,8 +12,8 @@ use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode};
 
 use super::settings::Settings;
 use super::{DatabaseUrl, DatabaseUrlError as Error, Identity, Tls, Verification, Version, Wanted};
-use crate::postgres::dial;
-use crate::postgres::password::Passwords;
+use crate::postgres::pgpass::Passwords;
+use crate::postgres::target;
 
 /// What is taken where the URL says nothing: asked after half a minute of silence, a peer is dead after three questions
 /// in fifteen seconds. A connection that a firewall has forgotten would else be found out after hours.
@@ -26,7 +27,15 @@ const OF_TLS: [&str; 5] =
 
 const SECONDS: &str = "a number of seconds";
 
-pub(super) fn read(settings: &Settings) -> Result<DatabaseUrl, Error> {
+impl FromStr for DatabaseUrl {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        read(&Settings::parse(text.trim())?)
+    }
+}
+
+fn read(settings: &Settings) -> Result<DatabaseUrl, Error> {
     no_ops(settings)?;
     let mut config = Config::new();
     servers(settings, &mut config)?;
@@ -44,8 +53,10 @@ pub(super) fn read(settings: &Settings) -> Result<DatabaseUrl, Error> {
     ];
     let expected = "read-write, primary, any, read-only, standby or prefer-standby";
     let wanted = settings.choice("target_session_attrs", &wanted, expected)?;
+    let targets = target::targets(&config).ok_or(Error::Count)?;
     Ok(DatabaseUrl {
         config,
+        targets,
         tls,
         wanted: wanted.unwrap_or(Wanted::ReadWrite),
         passwords: Passwords::new(file(settings, "passfile")),
@@ -100,9 +111,6 @@ fn servers(settings: &Settings, config: &mut Config) -> Result<(), Error> {
         let port = std::str::from_utf8(port).map_err(|_| Error::Port)?;
         let port = if port.is_empty() { Ok(5432) } else { port.parse() };
         config.port(port.ok().filter(|port| *port > 0).ok_or(Error::Port)?);
-    }
-    if dial::targets(config).is_none() {
-        return Err(Error::Count);
     }
     let order = [("disable", LoadBalanceHosts::Disable), ("random", LoadBalanceHosts::Random)];
     if let Some(order) = settings.choice("load_balance_hosts", &order, "disable or random")? {

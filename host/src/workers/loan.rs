@@ -9,14 +9,15 @@ use std::sync::atomic::Ordering;
 use cimd_cache_guest::statements::{self, Purpose};
 use tokio::time::Instant;
 
+use super::shared::Shared;
 use crate::bindings::cimd::cache::sql::{Error, Row, Value};
 use crate::near_cache::Effect;
 use crate::postgres::{ASK_AGAIN_AFTER, Connection, Failure, TRY_AGAIN_AFTER, values};
-use crate::workers::Workers;
+use crate::sandbox::Lent;
 
 /// A connection for the length of a call, or the reason why there is none.
 pub(crate) struct Loan {
-    workers: Arc<Workers>,
+    shared: Arc<Shared>,
     connection: Result<Connection, Failure>,
     /// Whose worker lends it.
     purpose: Purpose,
@@ -27,12 +28,12 @@ pub(crate) struct Loan {
 
 impl Loan {
     pub(crate) fn new(
-        workers: Arc<Workers>,
+        shared: Arc<Shared>,
         connection: Result<Connection, Failure>,
         purpose: Purpose,
         deadline: Instant,
     ) -> Self {
-        Self { workers, connection, purpose, deadline, effect: Effect::None }
+        Self { shared, connection, purpose, deadline, effect: Effect::None }
     }
 
     /// By when the call must be over.
@@ -45,12 +46,6 @@ impl Loan {
         (self.connection.ok(), self.effect)
     }
 
-    /// Runs a statement, if it is one of the list. `sql` is compared as text, byte by byte.
-    pub(crate) async fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, Error> {
-        let index = self.workers.index_of(sql)?;
-        self.run(index, parameters).await
-    }
-
     /// Runs the statement that stands at `index` of the list.
     pub(crate) async fn run(&mut self, index: usize, parameters: &[Value]) -> Result<Vec<Row>, Error> {
         let result = match values::check_parameters(statements::ALL[index], parameters) {
@@ -60,13 +55,13 @@ impl Loan {
             Err(failure) => Err(failure),
         };
         result.map_err(|failure| {
-            self.workers.log_failed(index, &failure);
+            self.shared.log_failed(index, &failure);
             failure.into()
         })
     }
 
     async fn send(&mut self, index: usize, parameters: &[Value]) -> Result<Vec<Row>, Failure> {
-        let Self { workers, connection, purpose, deadline, effect } = self;
+        let Self { shared, connection, purpose, deadline, effect } = self;
         let connection = connection.as_mut().map_err(|failure| failure.clone())?;
         if let Some(lost) = connection.lost() {
             return Err(lost.clone());
@@ -82,8 +77,8 @@ impl Loan {
         let answer = tokio::select! {
             biased;
             answer = connection.run(index, parameters, *deadline) => answer,
-            () = given_up(workers, *purpose, process, silent_at) => {
-                workers.gave_up(sent);
+            () = given_up(shared, *purpose, process, silent_at) => {
+                shared.gave_up(sent);
                 connection.lose(Failure::Silent);
                 Err(Failure::Silent)
             }
@@ -100,21 +95,29 @@ impl Loan {
     }
 }
 
+impl Lent for Loan {
+    /// `statement` is compared with those of the list as text, byte by byte.
+    async fn query(&mut self, statement: &str, parameters: &[Value]) -> Result<Vec<Row>, Error> {
+        let index = self.shared.index_of(statement)?;
+        self.run(index, parameters).await
+    }
+}
+
 /// Returns when a statement that was not answered by `silent_at` is not to be waited for any more: when the server says
 /// that it is not at work on it. See `postgres/liveness.rs`.
-async fn given_up(workers: &Arc<Workers>, purpose: Purpose, process: i32, silent_at: Instant) {
+async fn given_up(shared: &Arc<Shared>, purpose: Purpose, process: i32, silent_at: Instant) {
     tokio::time::sleep_until(silent_at).await;
-    let _silent = Silent::count(workers);
+    let _silent = Silent::count(shared);
     let mut has_ended = false;
     loop {
-        let at_work = workers.is_at_work(process, purpose).await;
+        let at_work = shared.is_at_work(process, purpose).await;
         let pause = match at_work {
             Some(true) => ASK_AGAIN_AFTER,
             Some(false) if has_ended => return,
             // Its answer may be on the way.
             Some(false) => TRY_AGAIN_AFTER,
             // Whoever asks for the others must not wait for them; and of a cache that is no more nobody is asked.
-            None if purpose == Purpose::Maintenance || workers.is_closed() => return,
+            None if purpose == Purpose::Maintenance || shared.is_closed() => return,
             None => TRY_AGAIN_AFTER,
         };
         has_ended = at_work == Some(false);
@@ -123,14 +126,14 @@ async fn given_up(workers: &Arc<Workers>, purpose: Purpose, process: i32, silent
 }
 
 /// One connection more on which an answer is overdue, until it is dropped.
-struct Silent<'a>(&'a Workers);
+struct Silent<'a>(&'a Shared);
 
 impl<'a> Silent<'a> {
-    fn count(workers: &'a Workers) -> Self {
-        if let Some(database) = workers.database() {
+    fn count(shared: &'a Shared) -> Self {
+        if let Some(database) = shared.database() {
             database.counts.silent.fetch_add(1, Ordering::Relaxed);
         }
-        Self(workers)
+        Self(shared)
     }
 }
 

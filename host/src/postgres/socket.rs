@@ -1,12 +1,12 @@
-//! Dialling: from the hosts of a URL to a socket, and an ear on it.
+//! A connection's socket, on which the bytes that arrive are counted.
 //!
-//! tokio-postgres dials by itself too, but its time limit ends with the socket. A host that accepts and then says
-//! nothing (its processes are stopped, or something in between has forgotten the way) would hold up the hosts after it,
-//! and every attempt after this one. So the socket is opened here, and what is read from it counted: a login that
-//! leaves a node without a word for too long is given up, and one that is merely slow is not.
+//! tokio-postgres can open sockets itself, but its time limit ends once the socket is open. A host that accepts and then
+//! sends nothing (its processes are stopped, or a router in between has lost the route) would hold up the hosts after it,
+//! and every later attempt. So sockets are opened here: a login during which nothing arrives for too long is given up,
+//! and one that is merely slow is not.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -18,73 +18,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::Config;
-use tokio_postgres::config::Host;
 use tokio_util::either::Either;
-
-/// One of the servers that a URL names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    address: Address,
-    /// What the server's certificate has to be for.
-    pub(super) name: String,
-    pub(super) port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Address {
-    Name(String),
-    Ip(IpAddr),
-    Folder(PathBuf),
-}
-
-/// The servers of a URL, in its order. None if it has not as many addresses as names, or ports as servers.
-pub(super) fn targets(config: &Config) -> Option<Vec<Target>> {
-    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
-    let count = hosts.len().max(addresses.len());
-    let agree = |length| length == count || length == 0;
-    if !agree(hosts.len()) || !agree(addresses.len()) || !(agree(ports.len()) || ports.len() == 1) {
-        return None;
-    }
-    let target = |at: usize| {
-        let port = ports.get(at).or_else(|| ports.first()).copied().unwrap_or(5432);
-        let address = addresses.get(at).copied().map(Address::Ip);
-        let (name, address) = match (hosts.get(at), address) {
-            (Some(Host::Tcp(name)), address) => {
-                (name.clone(), address.unwrap_or_else(|| Address::Name(name.clone())))
-            }
-            (Some(Host::Unix(_)) | None, Some(Address::Ip(address))) => {
-                (address.to_string(), Address::Ip(address))
-            }
-            (Some(Host::Unix(folder)), _) => (String::new(), Address::Folder(folder.clone())),
-            (None, _) => return None,
-        };
-        Some(Target { address, name, port })
-    };
-    (0..count).map(target).collect()
-}
-
-impl Target {
-    /// The server as a password file names it: by its name, else its address, else the folder of its socket.
-    pub(super) fn host(&self) -> String {
-        match &self.address {
-            Address::Folder(folder) => folder.display().to_string(),
-            Address::Name(_) | Address::Ip(_) => self.name.clone(),
-        }
-    }
-
-    /// Where it can be reached: all addresses that its name has. Takes as long as the resolver does, which has time limits of
-    /// its own.
-    pub(super) async fn endpoints(&self) -> io::Result<Vec<Endpoint>> {
-        Ok(match &self.address {
-            Address::Folder(folder) => vec![Endpoint::Unix(folder.join(format!(".s.PGSQL.{}", self.port)))],
-            Address::Ip(address) => vec![Endpoint::Tcp((*address, self.port).into())],
-            Address::Name(name) => {
-                let addresses = tokio::net::lookup_host((name.as_str(), self.port)).await?;
-                addresses.map(Endpoint::Tcp).collect()
-            }
-        })
-    }
-}
 
 /// One address of a server.
 #[derive(Clone, Debug)]
@@ -95,7 +29,7 @@ pub(super) enum Endpoint {
 
 impl Endpoint {
     /// Opens the socket, within `patience` unless the URL has a time limit.
-    pub(super) async fn dial(&self, config: &Config, patience: Duration) -> io::Result<Socket> {
+    pub(super) async fn open(&self, config: &Config, patience: Duration) -> io::Result<Socket> {
         let patience = config.get_connect_timeout().copied().unwrap_or(patience);
         match self {
             Self::Unix(path) => {
@@ -210,35 +144,13 @@ impl AsyncWrite for Socket {
 mod tests {
     use super::*;
 
-    fn ports_and_names(url: &str) -> Option<Vec<(String, u16)>> {
-        let config: Config = url.parse().unwrap();
-        Some(targets(&config)?.into_iter().map(|target| (target.name, target.port)).collect())
-    }
-
-    #[test]
-    fn each_host_of_a_url_is_a_target() {
-        let names = |targets: &[(&str, u16)]| {
-            Some(targets.iter().map(|&(name, port)| (name.to_owned(), port)).collect())
-        };
-        for (url, expected) in [
-            ("postgres://u@a/d", names(&[("a", 5432)])),
-            ("postgres://u@a:1,b:2/d", names(&[("a", 1), ("b", 2)])),
-            ("postgres://u@a,b/d?hostaddr=10.0.0.1,10.0.0.2", names(&[("a", 5432), ("b", 5432)])),
-            ("postgres://u@%2Ftmp:7/d", names(&[("", 7)])),
-            ("postgres:///d?hostaddr=10.0.0.1", names(&[("10.0.0.1", 5432)])),
-            ("postgres://u@a,b/d?hostaddr=10.0.0.1", None),
-        ] {
-            assert_eq!(ports_and_names(url), expected, "{url}");
-        }
-    }
-
     #[tokio::test]
     async fn a_login_may_be_slow_but_not_silent() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config: Config = format!("postgres://u@{}/d", listener.local_addr().unwrap()).parse().unwrap();
         let patience = Duration::from_millis(200);
-        let endpoints = targets(&config).unwrap()[0].endpoints().await.unwrap();
-        let socket = endpoints[0].dial(&config, patience).await.unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
+        let socket = endpoint.open(&config, patience).await.unwrap();
         let (mut peer, _) = listener.accept().await.unwrap();
         let heard = socket.heard();
         let (mut read, _write) = tokio::io::split(socket);

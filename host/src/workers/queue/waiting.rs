@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Bounds, WAITING_BYTES, Work};
 use crate::error::Error;
-use crate::request::{Get, Reply, Request};
 use crate::types::Lookup;
+use crate::workers::request::{Get, Reply, Request};
+
+/// The most that waiting calls may occupy, in bytes: room for 500 of the largest documents.
+const WAITING_BYTES: usize = 8 << 20;
 
 /// The most that the URLs of one batch may have, in bytes: they are sent as one parameter.
 const BATCH_BYTES: usize = 48 << 10;
@@ -22,6 +24,23 @@ pub(super) const FEW: usize = 64;
 
 /// Looking through all that waits takes a moment in which nobody else has the queue.
 const PRUNE_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// What a queue may hold, and who serves it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// The most workers.
+    pub(crate) workers: usize,
+    /// The most gets that one of them takes at once.
+    pub(crate) batch: usize,
+    /// The most calls that wait.
+    pub(crate) waiting: usize,
+}
+
+/// What a worker takes.
+pub(crate) enum Work {
+    Gets(Vec<Get>),
+    One(Request),
+}
 
 #[derive(Default)]
 pub(super) struct Waiting {

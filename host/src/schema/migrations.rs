@@ -9,8 +9,11 @@ mod run;
 
 use std::time::Duration;
 
-use crate::postgres::{Connected, Connector, DatabaseUrl, LONG_PATIENCE};
-use crate::schema::Schema;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::name::Schema;
+use crate::postgres::{ConnectError, Connected, Connector, DatabaseUrl, Failure, LONG_PATIENCE};
 
 pub use self::error::MigrateError;
 use self::run::{Stopped, holder, run};
@@ -21,7 +24,7 @@ mod embedded {
 
 /// SQL for an administrator, who runs it once in each database before the first migration: creates the roles
 /// `cimd_cache_owner` and `cimd_cache_app`, in one transaction.
-pub const ROLES: &str = include_str!("../../migrations/roles.sql");
+pub const ROLES: &str = include_str!("../../../migrations/roles.sql");
 
 /// The role that the migrations grant to, by its name in their text.
 const APP_ROLE: &str = "cimd_cache_app";
@@ -98,20 +101,34 @@ pub async fn migrate(database_url: &str, settings: impl Into<Settings>) -> Resul
         return Err(MigrateError::ClockTolerance);
     }
     let url: DatabaseUrl = database_url.parse()?;
-    let connector = Connector::new(&url).map_err(MigrateError::Certificates)?;
+    let connector = Connector::new(&url)?;
     let connected = connector.connect("", LONG_PATIENCE).await;
-    let Connected { mut client, driver, .. } =
-        connected.map_err(|failure| MigrateError::Connection(failure.into()))?;
+    let Connected { mut client, driver, .. } = connected.map_err(|failure| {
+        tracing::warn!(error = %failure, "cannot connect to the database");
+        MigrateError::Connection(ConnectError::from(&failure))
+    })?;
     let connection = tokio::spawn(driver);
     let result = match run(&mut client, &settings).await {
-        Err(Stopped::Locked) => Err(MigrateError::Locked {
-            waited: settings.wait,
-            process: holder(&client, &settings.schema).await,
-        }),
+        Err(Stopped::Failed(failure)) => Err(failed(failure, &client, &settings).await),
         Err(Stopped::By(error)) => Err(error),
         Ok(migrated) => Ok(migrated),
     };
     drop(client);
     let _ = connection.await;
     result
+}
+
+async fn failed(failure: Failure, client: &Client, settings: &Settings) -> MigrateError {
+    tracing::error!(error = %failure, "a migration failed");
+    match failure.code() {
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            let process = holder(client, &settings.schema).await;
+            MigrateError::Locked { waited: settings.wait, process }
+        }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => MigrateError::Privilege { cause: Box::new(failure) },
+        code => {
+            let code = code.map(|code| code.code().to_owned());
+            MigrateError::Failed { code, cause: Box::new(failure) }
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! What a database says of the cache's schema: the server, the tables, their indexes, and what a role may do with them.
 //!
 //! The catalogs are open to every role, so that much can be known by one without any privilege on the schema. Both
-//! [`check`](crate::check) and [`migrations`](crate::migrations) go by it: what the one names the other repairs.
+//! [`check`](super::check) and [`migrations`](super::migrations) go by it: what the one names the other repairs.
 
 use futures_util::future::try_join_all;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{GenericClient, Row};
 
+use super::name::Schema;
 use crate::postgres::Failure;
-use crate::schema::Schema;
 
 /// The server and this connection to it.
 pub(crate) struct Server {

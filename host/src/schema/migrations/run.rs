@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use refinery::Migration;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
-use super::{APP_ROLE, MigrateError, Migrated, Settings, embedded};
-use crate::inspect::{self, Found, HISTORY, column, inspect, one_row};
+use super::error::MigrateError;
+use super::{APP_ROLE, Migrated, Settings, embedded};
 use crate::postgres::Failure;
-use crate::schema::Schema;
+use crate::schema::inspect::{self, Found, HISTORY, column, inspect, one_row};
+use crate::schema::name::Schema;
 
 /// What stands for this schema among a database's advisory locks: "cimd" in ASCII.
 const LOCK: i64 = 0x6369_6d64;
@@ -20,8 +20,9 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 /// Why a run stopped.
 pub(super) enum Stopped {
-    /// It waited too long for somebody else.
-    Locked,
+    /// A statement failed.
+    Failed(Failure),
+    /// What was found does not allow it.
     By(MigrateError),
 }
 
@@ -33,12 +34,7 @@ impl From<MigrateError> for Stopped {
 
 impl From<Failure> for Stopped {
     fn from(failure: Failure) -> Self {
-        tracing::error!(error = %failure, "a migration failed");
-        match failure.code() {
-            Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::Locked,
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::By(MigrateError::Rights),
-            code => Self::By(MigrateError::Failed(code.map(|code| code.code().to_owned()))),
-        }
+        Self::Failed(failure)
     }
 }
 

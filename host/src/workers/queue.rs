@@ -14,32 +14,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub(crate) use self::waiting::{Bounds, Work};
 use self::waiting::{Waiting, bytes_of, bytes_of_get};
-use crate::admission::Pace;
+use super::admission::Pace;
+use super::request::{Reply, Request};
 use crate::error::Error;
 use crate::log_limit::LogLimit;
-use crate::request::{Get, Reply, Request};
 use crate::types::Lookup;
-
-/// What a queue may hold, and who serves it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// The most workers.
-    pub(crate) workers: usize,
-    /// The most gets that one of them takes at once.
-    pub(crate) batch: usize,
-    /// The most calls that wait.
-    pub(crate) waiting: usize,
-}
-
-/// The most that waiting calls may occupy, in bytes: room for 500 of the largest documents.
-const WAITING_BYTES: usize = 8 << 20;
-
-/// What a worker takes.
-pub(crate) enum Work {
-    Gets(Vec<Get>),
-    One(Request),
-}
 
 /// A call is not let in: it could not be served in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +41,8 @@ pub(crate) struct Queue {
     name: &'static str,
     bounds: Bounds,
     state: Mutex<State>,
+    /// Told when a worker leaves after the queue was closed.
+    left: Notify,
     shed: AtomicU64,
     log: LogLimit,
 }
@@ -98,7 +81,14 @@ impl Queue {
     pub(crate) fn new(name: &'static str, bounds: Bounds) -> Self {
         let workers = std::iter::repeat_with(|| Worker::Absent).take(bounds.workers).collect();
         let state = State { workers, unanswered: vec![None; bounds.workers], ..State::default() };
-        Self { name, bounds, state: Mutex::new(state), shed: AtomicU64::new(0), log: LogLimit::new() }
+        Self {
+            name,
+            bounds,
+            state: Mutex::new(state),
+            left: Notify::new(),
+            shed: AtomicU64::new(0),
+            log: LogLimit::new(),
+        }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -206,7 +196,23 @@ impl Queue {
 
     /// A worker is no more, whatever it was at.
     pub(crate) fn left(&self, number: usize) {
-        self.state.lock().workers[number] = Worker::Absent;
+        let mut state = self.state.lock();
+        state.workers[number] = Worker::Absent;
+        if state.closed {
+            self.left.notify_waiters();
+        }
+    }
+
+    /// Returns when there is no worker any more, once the queue is closed.
+    pub(crate) async fn ended(&self) {
+        loop {
+            // Before it looks, or it could miss the last one's leaving.
+            let left = self.left.notified();
+            if self.count().workers == 0 {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// How many connections of this number, in a row, were given up that had answered nothing. None if the last one was not

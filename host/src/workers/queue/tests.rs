@@ -1,9 +1,7 @@
 //! Who is let in, who is served first, and by whom.
 
-use futures_util::FutureExt;
-
 use super::*;
-use crate::request::{Pending, reply};
+use crate::workers::request::{Missed, Pending, Task, reply};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -19,13 +17,13 @@ fn get(queue: &Queue, url: &str) -> Result<(Answer<Lookup>, Next), Shed> {
 }
 
 /// A put as the queue sees it, of so many bytes; told from others by its bytes.
-fn put(queue: &Queue, bytes: usize) -> Result<(Pending<()>, Next), Shed> {
-    let (request, pending) = Request::new(Instant::now() + SECOND, false, bytes, |_| async {}.boxed());
+fn put(queue: &Queue, bytes: usize) -> Result<(Answer<()>, Next), Shed> {
+    let (request, pending) = Request::new(Instant::now() + SECOND, false, bytes, Task::Purge);
     queue.push(request).map(|next| (pending, next))
 }
 
-fn delete(queue: &Queue, bytes: usize) -> Pending<()> {
-    let (request, pending) = Request::new(Instant::now() + SECOND, true, bytes, |_| async {}.boxed());
+fn delete(queue: &Queue, bytes: usize) -> Answer<()> {
+    let (request, pending) = Request::new(Instant::now() + SECOND, true, bytes, Task::Purge);
     assert!(queue.push(request).is_ok());
     pending
 }
@@ -83,7 +81,7 @@ async fn what_nobody_waits_for_any_more_is_not_begun() {
     drop(shared.0);
     assert_eq!(taken(&queue, 0), ["get shared x2"]);
     assert_eq!((taken(&queue, 0), queue.count().waiting), (vec![], 0));
-    assert_eq!(late.0.answer().await, Err(crate::request::Missed::NotBegun));
+    assert_eq!(late.0.answer().await, (Err(Missed::NotBegun), 0));
 }
 
 /// However many come and go: their places are given to others.
@@ -120,7 +118,7 @@ async fn a_queue_full_of_puts_has_room_for_deletes() {
     let _puts: Vec<_> = (0..10).map(|_| put(&queue, 1).unwrap()).collect();
     assert_eq!(put(&queue, 1).err(), Some(Shed));
     let _deletes: Vec<_> = (0..10).map(|_| delete(&queue, 1)).collect();
-    let (one_more, _) = Request::new::<()>(Instant::now() + SECOND, true, 1, |_| async {}.boxed());
+    let (one_more, _) = Request::new(Instant::now() + SECOND, true, 1, Task::Purge);
     assert_eq!(queue.push(one_more).err(), Some(Shed));
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::postgres::DatabaseUrlError;
-use crate::schema::Schema;
+use crate::postgres::{CertificateError, ConnectError, DatabaseUrlError};
+use crate::schema::name::Schema;
 
 /// Why the schema could not be brought up to date. Nothing was changed. The text is one sentence that names the next
 /// step.
@@ -14,14 +14,14 @@ pub enum MigrateError {
     #[error(transparent)]
     DatabaseUrl(#[from] DatabaseUrlError),
     /// The certificates for TLS could not be read.
-    #[error("{0:#}")]
-    Certificates(anyhow::Error),
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
     /// The clock tolerance is longer than 10 seconds.
     #[error("the clock tolerance has to be 0 to 10 seconds")]
     ClockTolerance,
     /// No connection, or a login that was refused.
-    #[error("{0}")]
-    Connection(crate::CheckError),
+    #[error(transparent)]
+    Connection(#[from] ConnectError),
     /// The app role does not exist.
     #[error(
         "the role {role} does not exist: let an administrator run `cimd-cache migrate --roles | psql`, or name the role \
@@ -62,7 +62,11 @@ pub enum MigrateError {
     #[error(
         "this role may not change the database: connect as cimd_cache_owner, or let an administrator grant it create on the database"
     )]
-    Rights,
+    Privilege {
+        /// What the server said.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Somebody else held what the migration needed for too long.
     #[error("{}", locked(*.waited, *.process))]
     Locked {
@@ -71,9 +75,15 @@ pub enum MigrateError {
         /// The process of the server that holds it, if it still did when that was asked.
         process: Option<i32>,
     },
-    /// The server refused a statement, with this SQLSTATE.
-    #[error("{}", failed(.0.as_deref()))]
-    Failed(Option<String>),
+    /// The server refused a statement, or the connection was lost.
+    #[error("{}", failed(.code.as_deref()))]
+    Failed {
+        /// Its SQLSTATE. None if the connection was lost.
+        code: Option<String>,
+        /// What the server said.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 fn locked(waited: Duration, process: Option<i32>) -> String {

@@ -5,28 +5,24 @@
 
 mod error;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cimd_cache_guest::statements::{self, Purpose};
-use futures_util::FutureExt;
+use cimd_cache_guest::limits::LEFTOVER_SECONDS;
+use cimd_cache_guest::statements;
 use futures_util::future::try_join_all;
-use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use crate::inspect::{self, HISTORY, Privilege, column, one_row};
-use crate::migrations;
-use crate::postgres::Failure;
-use crate::request::Request;
-use crate::schema::Schema;
-use crate::workers::Workers;
+use super::inspect::{self, HISTORY, Privilege, column, one_row};
+use super::migrations;
+use super::name::Schema;
+use crate::postgres::{ConnectError, Failure};
 
 pub use self::error::CheckError;
 
 /// What a check found on a database that is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Readiness {
+pub struct CheckReport {
     /// The server's version, as it says it.
     pub server_version: String,
     /// The version of the schema. One newer than this program knows is in order too: migrations leave the
@@ -58,26 +54,20 @@ const IS_APP: &str = "\
 select coalesce(pg_catalog.bool_or(pg_catalog.pg_has_role(oid, 'usage')), false)
 from pg_catalog.pg_roles where rolname operator(pg_catalog.=) 'cimd_cache_app'";
 
-/// A statement that runs for a minute sees a row stored meanwhile as one from the future, and replaces it.
-const MINUTE: i64 = 60_000;
+/// In milliseconds. A statement that runs for as long takes a row that was stored meanwhile for one from the future, and
+/// replaces it.
+const TOO_LONG: i64 = LEFTOVER_SECONDS * 1_000;
 
 /// For how many keys a check does what a get does. On a distributed engine each key has a node, so that some of them are
 /// very likely asked; that all are is not sure.
 const KEYS: usize = 8;
 
-/// Asks for everything, and reports the first thing that is not right.
-pub(crate) async fn check(workers: &Arc<Workers>, deadline: Instant) -> Result<Readiness, CheckError> {
-    let database = workers.database().ok_or(CheckError::NotConfigured)?.clone();
-    // It is some ten round trips, over a network that may be far.
-    let patience = 2 * database.liveness.silence();
-    let look = Request::new(deadline, false, 0, move |worker| {
-        worker.ask(patience, async move |client: &Client| look_at(client, &database.schema).await).boxed()
-    });
-    workers.submit(Purpose::Read, look).await?
-}
-
-/// The outer error is the connection's, the inner one is what was found.
-async fn look_at(client: &Client, schema: &Schema) -> Result<Result<Readiness, CheckError>, Failure> {
+/// Asks for everything, in some ten round trips, and reports the first thing that is not right. The outer error is the
+/// connection's, the inner one is what was found.
+pub(crate) async fn check(
+    client: &Client,
+    schema: &Schema,
+) -> Result<Result<CheckReport, CheckError>, Failure> {
     let server = inspect::server(client).await?;
     let found = inspect::inspect(client, schema, &server.role).await?;
     let ask = async |sql| one_row(client, &schema.qualify(sql), &[]).await;
@@ -87,7 +77,7 @@ async fn look_at(client: &Client, schema: &Schema) -> Result<Result<Readiness, C
     }
     let lacks = found.lacking.first();
     if let Some(missing) = lacks.filter(|privilege| privilege.is_for_the_record()) {
-        return Ok(Err(rights(client, schema, server.role, missing).await?));
+        return Ok(Err(lacking(client, schema, server.role, missing).await?));
     }
     let version: i64 = column(&ask(VERSION).await?, 0)?;
     let (version, needed) = (u32::try_from(version).unwrap_or_default(), migrations::latest());
@@ -101,7 +91,7 @@ async fn look_at(client: &Client, schema: &Schema) -> Result<Result<Readiness, C
         return Ok(Err(CheckError::Index { schema, table: index.table, column: index.column }));
     }
     if let Some(missing) = lacks {
-        return Ok(Err(rights(client, schema, server.role, missing).await?));
+        return Ok(Err(lacking(client, schema, server.role, missing).await?));
     }
     if let Some(table) = found.tables.iter().find(|table| table.row_security) {
         return Ok(Err(CheckError::RowSecurity { table: format!("{}.{}", schema.quoted(), table.name) }));
@@ -111,9 +101,9 @@ async fn look_at(client: &Client, schema: &Schema) -> Result<Result<Readiness, C
         return Ok(Err(CheckError::PurgeRow { schema }));
     }
     if server.read_only {
-        return Ok(Err(CheckError::ReadOnly));
+        return Ok(Err(ConnectError::ReadOnly.into()));
     }
-    if !(1..MINUTE).contains(&server.statement_timeout) {
+    if !(1..TOO_LONG).contains(&server.statement_timeout) {
         return Ok(Err(CheckError::StatementTimeout));
     }
     let get = schema.qualify(statements::GET.sql);
@@ -122,15 +112,15 @@ async fn look_at(client: &Client, schema: &Schema) -> Result<Result<Readiness, C
         one_row(client, &get, &[(&url, Type::TEXT)]).await
     });
     if let Err(failure) = try_join_all(gets).await {
-        let server_refused = matches!(failure, Failure::Database(_));
-        return match CheckError::from(failure) {
-            CheckError::TimedOut => Ok(Err(CheckError::TimedOut)),
-            _ if server_refused => Ok(Err(CheckError::Get)),
-            error => Ok(Err(error)),
-        };
+        tracing::warn!(error = %failure, "the check's get failed");
+        return Ok(Err(match (ConnectError::from(&failure), failure) {
+            (ConnectError::TimedOut, _) => ConnectError::TimedOut.into(),
+            (_, Failure::Database(_)) => CheckError::Get,
+            (_, failure) => CheckError::from(&failure),
+        }));
     }
     let tolerance: i64 = column(&purge, 1)?;
-    Ok(Ok(Readiness {
+    Ok(Ok(CheckReport {
         server_version: server.version,
         schema_version: version,
         role: server.role,
@@ -140,7 +130,7 @@ async fn look_at(client: &Client, schema: &Schema) -> Result<Result<Readiness, C
 }
 
 /// A role that is neither `cimd_cache_app` nor a member of it has to be named to `migrate`.
-async fn rights(
+async fn lacking(
     client: &Client,
     schema: Schema,
     role: String,
@@ -149,7 +139,25 @@ async fn rights(
     let missing = missing.sql(&schema);
     let mut command = schema.migrate_command();
     if !column::<bool>(&one_row(client, IS_APP, &[]).await?, 0)? {
-        command = format!("{command} --app-role {role}");
+        command = format!("{command} --app-role {}", shell_word(&role));
     }
-    Ok(CheckError::Rights { role, missing, command })
+    Ok(CheckError::Privilege { role, missing, command })
+}
+
+/// As a word of a shell's command line.
+fn shell_word(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    if text.bytes().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_s_name_is_one_word_of_the_command_whatever_is_in_it() {
+        for (role, word) in [("auth", "auth"), ("my app", "'my app'"), ("a'b;c", r"'a'\''b;c'")] {
+            assert_eq!(shell_word(role), word);
+        }
+    }
 }

@@ -1,20 +1,16 @@
-//! What can be wrong with a database, and what to do about each.
+//! Why there is no connection, in words that help whoever can do something about it.
 
 use cimd_cache_guest::error as rules;
 use cimd_cache_guest::sql::SqlError;
 use tokio_postgres::error::SqlState;
 
-use crate::postgres::{Failure, TlsFailure};
-use crate::schema::Schema;
+use super::failure::{Failure, TlsFailure};
 
-/// Why a database cannot be used. The text is one sentence that names the next step, without credentials and without
-/// the server's own message, which the log has.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why there is no connection to a database, or no answer on it. The text is one sentence that names the next step,
+/// without credentials and without the server's own message, which the log has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CheckError {
-    /// There is no database URL.
-    #[error("no database is configured: give --database-url or set DATABASE_URL")]
-    NotConfigured,
+pub enum ConnectError {
     /// No connection.
     #[error("the database cannot be reached: check that it runs, and the host and port of its URL")]
     Unavailable,
@@ -79,108 +75,27 @@ pub enum CheckError {
     /// The server has no such database.
     #[error("the database named in the URL does not exist: create it, or correct the URL")]
     NoDatabase,
-    /// The schema is not there, or nothing was ever migrated in it.
-    #[error("there is no cache in the schema {}: run `{}` as its owner", .schema.name(), .schema.migrate_command())]
-    SchemaMissing {
-        /// The schema.
-        schema: Schema,
-    },
-    /// The schema is older than this program needs.
-    #[error(
-        "the schema {} is at version {found} and has to be at {needed}: run `{}` as its owner",
-        .schema.name(), .schema.migrate_command()
-    )]
-    SchemaOlder {
-        /// The schema.
-        schema: Schema,
-        /// The database's version.
-        found: u32,
-        /// The version that this program brings.
-        needed: u32,
-    },
-    /// A table is missing or lacks columns although the schema was migrated: a dump was restored in part.
-    #[error(
-        "the table {table} of the schema {} is missing or not whole: run `{} --recreate` as its owner, which empties the \
-         cache",
-        .schema.name(), .schema.migrate_command()
-    )]
-    Table {
-        /// The schema.
-        schema: Schema,
-        /// The first table that is not as it should be.
-        table: &'static str,
-    },
-    /// An index is missing or invalid. Without the one on the key no write works, without the others a sweep reads all.
-    #[error(
-        "the table {table} of the schema {} has no valid index on {column}: run `{}` as its owner",
-        .schema.name(), .schema.migrate_command()
-    )]
-    Index {
-        /// The schema.
-        schema: Schema,
-        /// The table.
-        table: &'static str,
-        /// The first column whose index is missing.
-        column: &'static str,
-    },
-    /// The role lacks a privilege that the cache's statements need.
-    #[error("the role {role} lacks {missing}: run `{command}` as the schema's owner")]
-    Rights {
-        /// The role that is logged in.
-        role: String,
-        /// The first privilege that is missing, as a `grant` would say it.
-        missing: String,
-        /// The command that grants all that are missing.
-        command: String,
-    },
-    /// Row level security applies to the role: rows that it hides would look like misses, so every call fails.
-    #[error(
-        "row level security is on for the role's view of {table}: as its owner run `alter table {table} disable row \
-         level security`"
-    )]
-    RowSecurity {
-        /// The first table, with its schema.
-        table: String,
-    },
     /// The server is a standby, or the session is read-only.
     #[error(
         "the database is read-only: name the primary in its URL, or all hosts, of which the primary is then used"
     )]
     ReadOnly,
-    /// The row that says when all was last purged is gone.
-    #[error(
-        "the one row of the table purge is missing in the schema {}: run `{}` as its owner",
-        .schema.name(), .schema.migrate_command()
-    )]
-    PurgeRow {
-        /// The schema.
-        schema: Schema,
-    },
-    /// A statement may run for a minute or more.
-    #[error(
-        "statement_timeout is not below a minute: set it on the role, as `cimd-cache migrate --roles` shows"
-    )]
-    StatementTimeout,
-    /// The schema is in order, and yet a get fails. On a distributed engine its nodes may not reach each other, or not log
-    /// in to each other as this role.
-    #[error("the schema is in order and a get fails all the same: the log has what the server said")]
-    Get,
-    /// The server refused what the check asked.
-    #[error("the database refused the check: an operator has to look at the log")]
-    Storage,
+    /// The server refused for another reason.
+    #[error("the server refused the connection: the log has what it said")]
+    Refused,
 }
 
-impl From<Failure> for CheckError {
-    fn from(failure: Failure) -> Self {
-        tracing::warn!(error = %failure, "the check failed");
-        match &failure {
+impl From<&Failure> for ConnectError {
+    fn from(failure: &Failure) -> Self {
+        match failure {
             Failure::TimedOut => Self::TimedOut,
             Failure::NoPassword => Self::Login,
             Failure::ReadOnly => Self::ReadOnly,
             Failure::NotReadOnly => Self::NotReadOnly,
-            Failure::Database(error) => match failure.code() {
-                // Postgres has one code for both, and says them in the server's language. The file's name is the same in all.
-                Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+            Failure::Database(error) => match *error.code() {
+                // Postgres has one code for both, and says them in the server's language. The file's name is the same in
+                // all.
+                SqlState::INVALID_AUTHORIZATION_SPECIFICATION
                     if error.routine() == Some("ClientAuthentication") =>
                 {
                     if error.message().contains("pg_hba.conf") {
@@ -189,15 +104,13 @@ impl From<Failure> for CheckError {
                         Self::ClientCertificate
                     }
                 }
-                Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
-                    Self::Login
-                }
-                Some(&SqlState::INVALID_CATALOG_NAME) => Self::NoDatabase,
+                SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Self::Login,
+                SqlState::INVALID_CATALOG_NAME => Self::NoDatabase,
                 // All others mean what they mean to a call.
                 _ => match rules::Error::from(SqlError::Database(error.code().code().to_owned())) {
                     rules::Error::TimedOut => Self::TimedOut,
                     rules::Error::Unavailable => Self::Unavailable,
-                    _ => Self::Storage,
+                    _ => Self::Refused,
                 },
             },
             Failure::ClientCertificate(_) => Self::ClientCertificate,

@@ -12,7 +12,7 @@ use cimd_cache_guest::limits::{LATEST_SECOND, SWEEP_ROWS};
 use crate::bindings::exports::cimd::cache::cache as wit;
 use crate::bindings::exports::cimd::cache::maintenance;
 use crate::error::Error;
-use crate::types::{Entry, Lookup, Stored, Swept, Ticket};
+use crate::types::{Entry, Lookup, PutOutcome, SweepOutcome, Ticket};
 
 /// The most that a ticket has, according to the WIT package.
 pub(crate) const TICKET_BYTES: usize = 64;
@@ -82,7 +82,7 @@ fn ticket(text: String) -> wasmtime::Result<Ticket> {
     if is_one { Ok(text.into()) } else { Err(Implausible("a ticket that is none").into()) }
 }
 
-impl From<wit::Stored> for Stored {
+impl From<wit::Stored> for PutOutcome {
     fn from(stored: wit::Stored) -> Self {
         match stored {
             wit::Stored::Stored => Self::Stored,
@@ -91,11 +91,11 @@ impl From<wit::Stored> for Stored {
     }
 }
 
-pub(crate) fn swept(swept: &maintenance::Swept, limit: u32) -> wasmtime::Result<Swept> {
+pub(crate) fn swept(swept: &maintenance::Swept, limit: u32) -> wasmtime::Result<SweepOutcome> {
     if swept.removed > limit.min(SWEEP_ROWS) {
         return Err(Implausible("a sweep that cannot have been").into());
     }
-    Ok(Swept { removed: swept.removed, more: swept.more })
+    Ok(SweepOutcome { removed: swept.removed, more: swept.more })
 }
 
 fn refusal(error: wit::Error) -> wasmtime::Result<Error> {

@@ -1,68 +1,90 @@
 //! What callers ask of workers, and how the answer finds its way back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Span;
 
+use crate::bindings::cimd::cache::sql::{self, Row, Value};
+use crate::bindings::exports::cimd::cache::cache::Expiry;
 use crate::error::Error;
-use crate::types::Lookup;
-use crate::worker::Worker;
+use crate::postgres::{Connection, Failure};
+use crate::types::{Lookup, PutOutcome, SweepOutcome};
 
 /// Anything but a get: something to be done by a worker. What is begun is ended, whether or not its caller still waits.
 pub(crate) struct Request {
     interest: Arc<Interest>,
     /// Whether it goes before others: a revocation must not stand behind a flood of puts, and what the host asks decides
     /// what becomes of connections.
-    pub(crate) urgent: bool,
+    pub(super) urgent: bool,
     /// What it occupies while it waits, beside its place.
-    pub(crate) bytes: usize,
-    work: Work,
+    pub(super) bytes: usize,
+    task: Task,
 }
 
-type Work = Box<dyn for<'a> FnOnce(&'a mut Worker) -> BoxFuture<'a, ()> + Send>;
+/// What is to be done, and where the answer goes.
+pub(crate) enum Task {
+    Put(Put, Reply<Result<PutOutcome, Error>>),
+    Delete(String, Reply<Result<bool, Error>>),
+    Purge(Reply<Result<(), Error>>),
+    Sweep(u32, Reply<Result<SweepOutcome, Error>>),
+    /// A statement of the list, by its place there, for a component in another wasmtime.
+    Statement(usize, Vec<Value>, Reply<Result<Vec<Row>, sql::Error>>),
+    /// Something that the host asks on its own behalf.
+    Ask(Question),
+}
+
+/// Uses the connection, or learns why there is none, and answers by itself.
+type Question = Box<dyn for<'a> FnOnce(Result<&'a mut Connection, Failure>) -> BoxFuture<'a, ()> + Send>;
+
+/// The arguments of a put.
+pub(crate) struct Put {
+    pub(crate) url: String,
+    pub(crate) metadata: String,
+    pub(crate) expiry: Expiry,
+    pub(crate) ticket: Option<String>,
+}
 
 impl Request {
     /// A request, and where its answer will be.
-    pub(crate) fn new<T: Send + 'static>(
+    pub(crate) fn new<T>(
         deadline: Instant,
         urgent: bool,
         bytes: usize,
-        work: impl for<'a> FnOnce(&'a mut Worker) -> BoxFuture<'a, T> + Send + 'static,
+        task: impl FnOnce(Reply<T>) -> Task,
     ) -> (Self, Pending<T>) {
         let (reply, pending) = reply(deadline);
         let interest = reply.interest.clone();
-        let work: Work = Box::new(|worker| {
-            let answer = work(worker);
-            async move { reply.send(answer.await) }.boxed()
-        });
-        (Self { interest, urgent, bytes, work }, pending)
+        (Self { interest, urgent, bytes, task: task(reply) }, pending)
     }
 
-    pub(crate) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.interest.deadline
     }
 
     /// Whether anybody waits for it at `now`.
-    pub(crate) fn is_wanted(&self, now: Instant) -> bool {
+    pub(super) fn is_wanted(&self, now: Instant) -> bool {
         self.interest.lasts(now)
     }
 
-    /// Has it done.
-    pub(crate) async fn run(self, worker: &mut Worker) {
-        self.interest.begin();
-        (self.work)(worker).await;
+    /// What a worker does that begins with it, and the span of the call that it is part of.
+    pub(super) fn begin(self) -> (Task, Span) {
+        self.interest.begin(1);
+        (self.task, self.interest.span.clone())
     }
 }
 
-/// Whether a caller still waits, and whether anything was done for him.
+/// Whether a caller still waits, and whether a worker has begun with the call.
 #[derive(Debug)]
 struct Interest {
     deadline: Instant,
-    begun: AtomicBool,
+    /// What is logged while the call is served belongs to it.
+    span: Span,
+    /// How many calls began together with this one, itself included; 0 before that.
+    begun: AtomicUsize,
     gone: AtomicBool,
 }
 
@@ -71,9 +93,9 @@ impl Interest {
         now < self.deadline && !self.gone.load(Ordering::Relaxed)
     }
 
-    /// A worker begins.
-    fn begin(&self) {
-        self.begun.store(true, Ordering::Relaxed);
+    /// A worker begins with so many calls at once.
+    fn begin(&self, together: usize) {
+        self.begun.store(together, Ordering::Relaxed);
     }
 }
 
@@ -109,13 +131,13 @@ pub(crate) enum Missed {
 /// A place for an answer that is worth nothing after `deadline`.
 pub(crate) fn reply<T>(deadline: Instant) -> (Reply<T>, Pending<T>) {
     let (sender, receiver) = oneshot::channel();
-    let interest =
-        Arc::new(Interest { deadline, begun: AtomicBool::new(false), gone: AtomicBool::new(false) });
+    let (begun, gone) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let interest = Arc::new(Interest { deadline, span: Span::current(), begun, gone });
     (Reply { sender, interest: interest.clone() }, Pending { receiver, interest })
 }
 
 impl<T> Reply<T> {
-    pub(crate) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.interest.deadline
     }
 
@@ -124,19 +146,23 @@ impl<T> Reply<T> {
     }
 
     /// Whoever has gone does not hear it.
-    fn send(self, answer: T) {
+    pub(super) fn send(self, answer: T) {
         let _ = self.sender.send(answer);
     }
 }
 
 impl<T> Pending<T> {
-    pub(crate) async fn answer(mut self) -> Result<T, Missed> {
-        match tokio::time::timeout_at(self.interest.deadline, &mut self.receiver).await {
+    /// The answer, and how many calls were served together with this one.
+    pub(super) async fn answer(mut self) -> (Result<T, Missed>, usize) {
+        let answer = tokio::time::timeout_at(self.interest.deadline, &mut self.receiver).await;
+        let together = self.interest.begun.load(Ordering::Relaxed);
+        let answer = match answer {
             Ok(Ok(answer)) => Ok(answer),
             // Dropped unanswered: nobody began with it in time, or the worker's runtime has ended.
-            _ if self.interest.begun.load(Ordering::Relaxed) => Err(Missed::Late),
+            _ if together > 0 => Err(Missed::Late),
             _ => Err(Missed::NotBegun),
-        }
+        };
+        (answer, together)
     }
 }
 
@@ -177,9 +203,15 @@ impl Get {
         true
     }
 
-    pub(crate) fn begin(&self) {
-        self.first.interest.begin();
-        self.others.iter().for_each(|other| other.interest.begin());
+    /// A worker begins with so many gets at once.
+    pub(super) fn begin(&self, together: usize) {
+        self.first.interest.begin(together);
+        self.others.iter().for_each(|other| other.interest.begin(together));
+    }
+
+    /// The span of the call that came first.
+    pub(super) fn span(&self) -> Span {
+        self.first.interest.span.clone()
     }
 
     pub(crate) fn send(self, answer: Result<Lookup, Error>) {
@@ -187,5 +219,29 @@ impl Get {
             other.send(answer.clone());
         }
         self.first.send(answer);
+    }
+}
+
+impl From<Missed> for Error {
+    fn from(missed: Missed) -> Self {
+        match missed {
+            Missed::NotBegun => Self::Unavailable,
+            Missed::Late => Self::TimedOut,
+        }
+    }
+}
+
+impl From<Missed> for Failure {
+    fn from(missed: Missed) -> Self {
+        match missed {
+            Missed::NotBegun => Self::Unavailable,
+            Missed::Late => Self::TimedOut,
+        }
+    }
+}
+
+impl From<Missed> for sql::Error {
+    fn from(missed: Missed) -> Self {
+        Failure::from(missed).into()
     }
 }

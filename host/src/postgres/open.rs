@@ -1,0 +1,56 @@
+//! Opening a connection to a database that may be away, with many who want one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use super::connect::Patience;
+use super::connection::Connection;
+use super::database::Database;
+use super::failure::Failure;
+use super::liveness::CONNECT_WITHIN;
+
+/// Opens a connection. After a failure there is one attempt at a time, a pause before each, and whoever waits for one
+/// gets its failure. `purpose` is for the log.
+pub(crate) async fn open(
+    database: &Arc<Database>,
+    purpose: &str,
+    replaces_silent: bool,
+) -> Result<Connection, Failure> {
+    let seen = database.failed.lock().0;
+    let permit = if database.backoff.lock().failures() > 0 { Some(database.gate.lock().await) } else { None };
+    let (failed, failure) = database.failed.lock().clone();
+    if failed > seen {
+        return Err(failure);
+    }
+    let (failures, not_before) = {
+        let backoff = database.backoff.lock();
+        (backoff.failures(), backoff.not_before())
+    };
+    tokio::time::sleep_until(not_before).await;
+    let began = Instant::now();
+    let patience = Patience { whole: CONNECT_WITHIN, silence: database.liveness.login_silence() };
+    let connected = database.connector.connect(&database.settings, patience).await;
+    match connected {
+        Ok(connected) => {
+            database.counts.opened.fetch_add(1, Ordering::Relaxed);
+            if failures == 0 {
+                tracing::debug!(purpose, "connected to the database");
+            } else if let Some(suppressed) = database.log.connected.pass() {
+                tracing::info!(purpose, failures, suppressed, "connected to the database again");
+            }
+            drop(permit);
+            Ok(Connection::new(database.clone(), connected, replaces_silent))
+        }
+        Err(failure) => {
+            database.backoff.lock().failed(began);
+            let mut failed = database.failed.lock();
+            *failed = (failed.0 + 1, failure.clone());
+            if let Some(suppressed) = database.log.failed.pass() {
+                tracing::warn!(purpose, error = %failure, failures = failures + 1, suppressed, "cannot connect to the database");
+            }
+            Err(failure)
+        }
+    }
+}
