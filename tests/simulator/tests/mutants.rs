@@ -147,6 +147,9 @@ fn every_bug_in_the_guest_is_found() {
     }
 }
 
+/// The members that the copy has.
+const MEMBERS: [&str; 2] = ["guest", "tests/simulator"];
+
 /// A workspace of the guest and the simulator only, at a place that stays, with what was compiled for it, from run
 /// to run.
 struct Workspace {
@@ -155,24 +158,24 @@ struct Workspace {
 
 impl Workspace {
     fn copy() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
         fs::create_dir_all(&folder).unwrap();
         let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
         let members = manifest.lines().find(|line| line.starts_with("members")).unwrap();
-        let manifest = manifest.replace(members, "members = [\"guest\", \"simulator\"]");
+        let manifest = manifest.replace(members, &format!("members = {MEMBERS:?}"));
         // The profiles are for speed at run time; here it is compiling that takes the time.
         let profiles = manifest.find("[profile.").unwrap_or(manifest.len());
         fs::write(folder.join("Cargo.toml"), &manifest[..profiles]).unwrap();
         for file in ["Cargo.lock", "rust-toolchain.toml"] {
             fs::copy(root.join(file), folder.join(file)).unwrap();
         }
-        for member in ["guest", "simulator"] {
+        for member in MEMBERS {
             let (from, to) = (root.join(member), folder.join(member));
             if to.exists() {
                 fs::remove_dir_all(&to).unwrap();
             }
-            fs::create_dir(&to).unwrap();
+            fs::create_dir_all(&to).unwrap();
             fs::copy(from.join("Cargo.toml"), to.join("Cargo.toml")).unwrap();
             copy(&from.join("src"), &to.join("src"));
         }
