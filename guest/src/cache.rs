@@ -44,18 +44,18 @@ pub enum Expiry {
     After(u64),
 }
 
-/// The outcome of a put: the WIT `stored`.
+/// The outcome of a put: the WIT `put-outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
+pub enum PutOutcome {
     /// The document is stored.
     Stored,
     /// Something newer is known; nothing was changed.
     Superseded,
 }
 
-/// The outcome of a sweep: the WIT `swept`.
+/// The outcome of a sweep: the WIT `sweep-outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepOutcome {
     /// How many rows were removed.
     pub removed: u32,
     /// Whether there are rows left that another sweep would remove.
@@ -173,7 +173,7 @@ impl<S: Sql> Cache<S> {
         metadata: String,
         expiry: Expiry,
         ticket: Option<&str>,
-    ) -> Result<Stored, Error> {
+    ) -> Result<PutOutcome, Error> {
         check_url(url)?;
         metadata::check(&metadata)?;
         check_expiry(expiry)?;
@@ -192,13 +192,13 @@ impl<S: Sql> Cache<S> {
         let parameters =
             vec![Value::Text(url.to_owned()), Value::Text(metadata), at, after, read_at, purged_at];
         let rows = self.0.query(&statements::PUT, parameters)?;
-        if rows.is_empty() { self.why_not_stored(ticket) } else { Ok(Stored::Stored) }
+        if rows.is_empty() { self.why_not_stored(ticket) } else { Ok(PutOutcome::Stored) }
     }
 
     /// Why a put stored nothing: something newer is known, or the ticket has run out, or it is ahead of the clock. A
     /// little ahead it may be after a failover to a clock that is behind, and a get puts that right; further ahead no get
     /// can have given it.
-    fn why_not_stored(&mut self, ticket: Option<Ticket>) -> Result<Stored, Error> {
+    fn why_not_stored(&mut self, ticket: Option<Ticket>) -> Result<PutOutcome, Error> {
         let row = self.one_row(&statements::CLOCK, Vec::new())?;
         let [now, purged_at] = columns(row)?;
         let now = int64(&now)?;
@@ -212,7 +212,7 @@ impl<S: Sql> Cache<S> {
                         .into(),
                 ))
             }
-            _ => Ok(Stored::Superseded),
+            _ => Ok(PutOutcome::Superseded),
         }
     }
 
@@ -235,9 +235,9 @@ impl<S: Sql> Cache<S> {
     /// # Errors
     ///
     /// Those of the database. After `Unavailable` and `TimedOut` it may have been applied.
-    pub fn delete_all(&mut self) -> Result<(), Error> {
+    pub fn purge(&mut self) -> Result<(), Error> {
         // No row means no purge row, so nothing was removed: `one_row` makes that an error.
-        self.one_row(&statements::DELETE_ALL, Vec::new())?;
+        self.one_row(&statements::PURGE, Vec::new())?;
         Ok(())
     }
 
@@ -246,7 +246,7 @@ impl<S: Sql> Cache<S> {
     /// # Errors
     ///
     /// Those of the database. After `Unavailable` and `TimedOut` rows may have been removed.
-    pub fn sweep(&mut self, limit: u32) -> Result<Swept, Error> {
+    pub fn sweep(&mut self, limit: u32) -> Result<SweepOutcome, Error> {
         let limit = limit.min(SWEEP_ROWS);
         let mut removed = 0;
         for statement in [&statements::SWEEP_EXPIRED, &statements::SWEEP_PURGED] {
@@ -259,11 +259,11 @@ impl<S: Sql> Cache<S> {
         // One that removed all it may need not ask whether there are more. One that did not has to: other sweepers may
         // have removed the rows that it had chosen.
         if limit > 0 && removed >= limit {
-            return Ok(Swept { removed, more: true });
+            return Ok(SweepOutcome { removed, more: true });
         }
         let row = self.one_row(&statements::SWEEPABLE, Vec::new())?;
         match columns(row)? {
-            [Value::Int64(_), Value::Boolean(more)] => Ok(Swept { removed, more }),
+            [Value::Int64(_), Value::Boolean(more)] => Ok(SweepOutcome { removed, more }),
             _ => Err(Error::Storage),
         }
     }

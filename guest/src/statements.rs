@@ -66,7 +66,7 @@ use Type::{Boolean, Int64, Text};
 
 /// The whole list.
 pub const ALL: [&Statement; 9] =
-    [&GET, &GET_MANY, &CLOCK, &PUT, &DELETE, &DELETE_ALL, &SWEEP_EXPIRED, &SWEEP_PURGED, &SWEEPABLE];
+    [&GET, &GET_MANY, &CLOCK, &PUT, &DELETE, &PURGE, &SWEEP_EXPIRED, &SWEEP_PURGED, &SWEEPABLE];
 
 /// Always one row: the time for the ticket, the last purge, and the document if there is a fresh one.
 ///
@@ -220,8 +220,8 @@ returning m.had_document",
 /// One row. Each purge has a time of its own, later than all before it, also if the clock was set back or two run at
 /// once: what was purged can never become equal to the present purge again. The detour by UTC makes the addition
 /// immutable, as Citus asks of what is calculated from a column.
-pub const DELETE_ALL: Statement = Statement {
-    name: "delete-all",
+pub const PURGE: Statement = Statement {
+    name: "purge",
     purpose: Purpose::Write,
     sql: "\
 update cimd_cache.purge

@@ -40,7 +40,7 @@ fn clock() -> Result<Vec<Row>, SqlError> {
     Ok(vec![vec![Value::Int64(NOW), Value::Int64(PURGED)]])
 }
 
-fn put(script: &mut Script, expiry: Expiry, ticket: Option<i64>) -> Result<Stored, Error> {
+fn put(script: &mut Script, expiry: Expiry, ticket: Option<i64>) -> Result<PutOutcome, Error> {
     let ticket = ticket.map(|at| Ticket::new(at, PURGED).unwrap().to_string());
     Cache(script).put("https://c.example/", "{}".to_owned(), expiry, ticket.as_deref())
 }
@@ -96,7 +96,7 @@ fn a_put_that_stored_nothing_says_why() {
     ] {
         let answer = put(&mut script([Ok(vec![]), clock()]), Expiry::After(60), ticket);
         let right = match answer {
-            Ok(Stored::Superseded) => superseded,
+            Ok(PutOutcome::Superseded) => superseded,
             Err(Error::InvalidTicket(_)) => !superseded,
             _ => false,
         };
@@ -112,7 +112,7 @@ fn a_lifetime_of_any_length_reaches_the_statement_as_one_that_it_can_calculate_w
         (u64::MAX, LIFETIME_SECONDS + TICKET_SECONDS),
     ] {
         let mut stored = script([Ok(vec![vec![Value::Boolean(true)]])]);
-        assert_eq!(put(&mut stored, Expiry::After(seconds), None), Ok(Stored::Stored));
+        assert_eq!(put(&mut stored, Expiry::After(seconds), None), Ok(PutOutcome::Stored));
         assert_eq!(stored.asked[0].1[3], Value::Int64(sent), "{seconds}");
     }
 }
@@ -124,7 +124,7 @@ fn a_table_without_its_purge_row_is_an_error_of_every_call() {
     assert_eq!(Cache(&mut script([get])).get("u"), Err(Error::Storage));
     assert_eq!(put(&mut script([Ok(vec![]), no_purge()]), Expiry::After(1), None), Err(Error::Storage));
     assert_eq!(Cache(&mut script([Ok(vec![])])).delete("u"), Err(Error::Storage));
-    assert_eq!(Cache(&mut script([Ok(vec![])])).delete_all(), Err(Error::Storage));
+    assert_eq!(Cache(&mut script([Ok(vec![])])).purge(), Err(Error::Storage));
     let nothing = || Ok(vec![]);
     let no_purge = Ok(vec![vec![Value::Null, Value::Boolean(false)]]);
     assert_eq!(Cache(&mut script([nothing(), nothing(), no_purge])).sweep(1), Err(Error::Storage));
@@ -139,7 +139,7 @@ fn a_sweep_removes_expired_rows_then_purged_ones_up_to_its_limit() {
     // Other sweepers may have been at the rows that it chose.
     for more in [false, true] {
         let mut both = script([rows(3), rows(2), left(more)]);
-        assert_eq!(Cache(&mut both).sweep(10), Ok(Swept { removed: 5, more }));
+        assert_eq!(Cache(&mut both).sweep(10), Ok(SweepOutcome { removed: 5, more }));
         assert_eq!(
             both.asked,
             [("sweep-expired", limit(10)), ("sweep-purged", limit(7)), ("sweepable", vec![])]
@@ -147,10 +147,10 @@ fn a_sweep_removes_expired_rows_then_purged_ones_up_to_its_limit() {
     }
 
     let mut full = script([rows(1_000)]);
-    assert_eq!(Cache(&mut full).sweep(u32::MAX), Ok(Swept { removed: 1_000, more: true }));
+    assert_eq!(Cache(&mut full).sweep(u32::MAX), Ok(SweepOutcome { removed: 1_000, more: true }));
     assert_eq!(full.asked, [("sweep-expired", limit(1_000))]);
 
-    assert_eq!(Cache(&mut script([left(true)])).sweep(0), Ok(Swept { removed: 0, more: true }));
+    assert_eq!(Cache(&mut script([left(true)])).sweep(0), Ok(SweepOutcome { removed: 0, more: true }));
     let away = Err(SqlError::NotConfigured);
     assert_eq!(Cache(&mut script([away])).sweep(0), Err(Error::NotConfigured));
 }
@@ -217,7 +217,7 @@ proptest! {
         let _ = put(&mut run(), Expiry::At(at), Some(read_at));
         let _ = put(&mut run(), Expiry::After(at.unsigned_abs()), None);
         let _ = Cache(&mut run()).delete("u");
-        let _ = Cache(&mut run()).delete_all();
+        let _ = Cache(&mut run()).purge();
         let _ = Cache(&mut run()).sweep(limit);
     }
 }

@@ -12,7 +12,7 @@
 //! error 57014         instead of rows: a SQLSTATE, or unavailable, timed-out, too-large, not-allowed, not-configured
 //! ```
 
-use cimd_cache_guest::cache::{Cache, Entry, Expiry, Lookup, Stored, Swept};
+use cimd_cache_guest::cache::{Cache, Entry, Expiry, Lookup, PutOutcome, SweepOutcome};
 use cimd_cache_guest::error::Error;
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{Statement, Type};
@@ -34,7 +34,7 @@ pub fn run(text: &str) {
     asked(&|script| assert_eq!(Cache(script).get("u"), expected_get(&answers)));
     many::run(&answers);
     asked(&|script| assert_eq!(Cache(script).delete("u"), expected_delete(&answers)));
-    asked(&|script| assert_eq!(Cache(script).delete_all(), one_row(answers.first()).map(|_| ())));
+    asked(&|script| assert_eq!(Cache(script).purge(), one_row(answers.first()).map(|_| ())));
 
     for expiry in [arguments.at, arguments.after] {
         let ticket = arguments.ticket.as_deref();
@@ -179,7 +179,11 @@ fn expected_delete(answers: &[Answer]) -> Result<bool, Error> {
 }
 
 /// None if the arguments have to be refused.
-fn expected_put(answers: &[Answer], expiry: Expiry, ticket: Option<&str>) -> Option<Result<Stored, Error>> {
+fn expected_put(
+    answers: &[Answer],
+    expiry: Expiry,
+    ticket: Option<&str>,
+) -> Option<Result<PutOutcome, Error>> {
     let within = match expiry {
         Expiry::At(seconds) => (0..253_402_300_800).contains(&seconds),
         Expiry::After(_) => true,
@@ -190,7 +194,7 @@ fn expected_put(answers: &[Answer], expiry: Expiry, ticket: Option<&str>) -> Opt
     }
     let outcome = || {
         match answers.first() {
-            Some(Ok(rows)) if !rows.is_empty() => return Ok(Stored::Stored),
+            Some(Ok(rows)) if !rows.is_empty() => return Ok(PutOutcome::Stored),
             Some(Err(error)) => return Err(translated(error)),
             Some(Ok(_)) | None => {}
         }
@@ -203,14 +207,14 @@ fn expected_put(answers: &[Answer], expiry: Expiry, ticket: Option<&str>) -> Opt
             Some(ticket) if i128::from(ticket.read_at()) > minute_ahead => {
                 Err(Error::InvalidTicket("".into()))
             }
-            _ => Ok(Stored::Superseded),
+            _ => Ok(PutOutcome::Superseded),
         }
     };
     Some(outcome())
 }
 
 /// Equal but for the words of an error, and a document may be refused before all else.
-fn same_kind(answer: &Result<Stored, Error>, expected: &Result<Stored, Error>) -> bool {
+fn same_kind(answer: &Result<PutOutcome, Error>, expected: &Result<PutOutcome, Error>) -> bool {
     match (answer, expected) {
         (Err(Error::InvalidMetadata(_)), _) => true,
         (Err(answer), Err(expected)) => std::mem::discriminant(answer) == std::mem::discriminant(expected),
@@ -219,7 +223,7 @@ fn same_kind(answer: &Result<Stored, Error>, expected: &Result<Stored, Error>) -
 }
 
 /// What was removed is told as it is, also if it is more than was asked for; the host refuses such an answer.
-fn expected_sweep(answers: &[Answer], limit: u32) -> Result<Swept, Error> {
+fn expected_sweep(answers: &[Answer], limit: u32) -> Result<SweepOutcome, Error> {
     let limit = limit.min(1_000) as usize;
     let (mut removed, mut answers) = (0, answers.iter());
     for _ in 0..2 {
@@ -231,7 +235,7 @@ fn expected_sweep(answers: &[Answer], limit: u32) -> Result<Swept, Error> {
             };
         }
     }
-    let swept = |more| Ok(Swept { removed: u32::try_from(removed).unwrap_or(u32::MAX), more });
+    let swept = |more| Ok(SweepOutcome { removed: u32::try_from(removed).unwrap_or(u32::MAX), more });
     if limit > 0 && removed >= limit {
         return swept(true);
     }

@@ -183,7 +183,7 @@ fn recurse(depth: u64, now_and_then: &dyn Fn()) -> u64 {
 
 // The other functions answer what their types do not allow, or the rules do not.
 
-/// A case that `stored` has not.
+/// A case that `put-outcome` has not.
 #[unsafe(export_name = "cimd:cache/cache@0.1.0#put")]
 extern "C" fn put(_: u32, _: u32, _: u32, _: u32, _: u32, _: u64, _: u32, _: u32, _: u32) -> *const [u32; 4] {
     give([0, 9, 0, 0])
@@ -196,8 +196,8 @@ extern "C" fn delete(_: u32, _: u32) -> *const [u32; 4] {
 }
 
 /// Neither success nor error.
-#[unsafe(export_name = "cimd:cache/cache@0.1.0#delete-all")]
-extern "C" fn delete_all() -> *const [u32; 4] {
+#[unsafe(export_name = "cimd:cache/cache@0.1.0#purge")]
+extern "C" fn purge() -> *const [u32; 4] {
     give([9, 0, 0, 0])
 }
 

@@ -167,7 +167,7 @@ bugs! {
     /// A delete only makes the document expire.
     DeleteKeepsDocument: DELETE, InSequence, "    metadata = null,\n" => "";
     /// Two purges may have the same time.
-    PurgesShareTimes: DELETE_ALL, InSequence,
+    PurgesShareTimes: PURGE, InSequence,
         "(purged_at at time zone 'UTC' operator(pg_catalog.+) interval '1 microsecond') at time zone 'UTC'"
             => "pg_catalog.now()";
     /// A sweep removes marks and documents at once.

@@ -1,6 +1,6 @@
 //! The guest's calls, run natively, in the words of a history.
 
-use cimd_cache_guest::cache::{Cache, Expiry as GuestExpiry, Lookup, Stored};
+use cimd_cache_guest::cache::{Cache, Expiry as GuestExpiry, Lookup, PutOutcome};
 use cimd_cache_guest::error::Error;
 use cimd_cache_guest::sql::Sql;
 use cimd_cache_guest::ticket::Ticket as GuestTicket;
@@ -79,12 +79,12 @@ pub(crate) fn call(sql: impl Sql, asked: &Asked) -> Told {
             };
             cache.put(&url(key), document(number), expiry, asked.ticket.as_deref()).map(|stored| match stored
             {
-                Stored::Stored => Answer::Stored,
-                Stored::Superseded => Answer::Superseded,
+                PutOutcome::Stored => Answer::Stored,
+                PutOutcome::Superseded => Answer::Superseded,
             })
         }
         (Request::Delete { key }, _) => cache.delete(&url(key)).map(Answer::Deleted),
-        (Request::Purge, _) => cache.delete_all().map(|()| Answer::Purged),
+        (Request::Purge, _) => cache.purge().map(|()| Answer::Purged),
         (Request::Sweep { limit }, _) => {
             cache.sweep(limit).map(|swept| Answer::Swept { removed: swept.removed, more: swept.more })
         }

@@ -67,7 +67,7 @@ pub struct Waiting {
 enum Write {
     Put { url: String, excluded: Document },
     Delete { url: String, after_purge: Micros },
-    DeleteAll,
+    Purge,
     SweepExpired { chosen: Vec<(String, u64)> },
     SweepPurged { chosen: Vec<(String, u64)>, purged_at: Micros },
 }
@@ -97,7 +97,7 @@ impl Table {
                 None => return Begun::Done(Vec::new()),
             },
             "delete" => Write::Delete { url: text(&parameters[0]), after_purge: self.purged_at },
-            "delete-all" => Write::DeleteAll,
+            "purge" => Write::Purge,
             "sweep-expired" => {
                 let condition = |table: &Self, row: &Document| table.may_sweep_expired(row, now);
                 Write::SweepExpired { chosen: self.choose(&parameters[0], condition, |row| row.expires_at) }
@@ -126,7 +126,7 @@ impl Table {
         match waiting.write {
             Write::Put { url, excluded } => self.put(url, excluded, now),
             Write::Delete { url, after_purge } => self.delete(url, after_purge, now),
-            Write::DeleteAll => {
+            Write::Purge => {
                 self.purged_at =
                     if self.has(Bug::PurgesShareTimes) { now } else { now.max(self.purged_at + 1) };
                 returning_true(1)
