@@ -15,6 +15,12 @@ pub const METADATA_BYTES: usize = 16 * 1_024;
 /// How deep arrays and objects may nest in a document. The document itself is the first level.
 pub const METADATA_NESTING: usize = 64;
 
+/// The longest text of a ticket, in bytes. Those of today have 33; a host that bounds what it takes leaves room for more.
+pub const TICKET_BYTES: usize = 64;
+
+/// The longest text of an error, in bytes.
+pub const ERROR_TEXT_BYTES: usize = 256;
+
 /// For how long a ticket is good, in seconds.
 pub const TICKET_SECONDS: i64 = 10 * 60;
 

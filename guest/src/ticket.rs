@@ -10,7 +10,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::limits::{LATEST_SECOND, MICROS};
+use crate::limits::{LATEST_SECOND, MICROS, TICKET_BYTES};
+
+/// The bytes of a ticket's text: twice sixteen digits, and a hyphen.
+const TEXT_BYTES: usize = 33;
+
+const _: () = assert!(TEXT_BYTES <= TICKET_BYTES, "hosts refuse a ticket that is longer");
 
 /// The moment of a read, in the database's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +69,7 @@ fn parse_micros(text: &str) -> Option<i64> {
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // By hand: formatting integers through a template costs a get in the sandbox more than all its rules.
-        let mut text = [b'-'; 33];
+        let mut text = [b'-'; TEXT_BYTES];
         for (digits, micros) in [(0..16, self.read_at), (17..33, self.purged_at)] {
             for (shift, digit) in (0..64).step_by(4).rev().zip(&mut text[digits]) {
                 *digit = b"0123456789abcdef"[(micros >> shift) as usize & 0xf];

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::ERROR_TEXT_BYTES;
 use crate::sql::SqlError;
 
 mod many;
@@ -80,6 +81,29 @@ fn arguments_are_refused_before_the_database_is_asked() {
     let ticketed = cache.put("u", "{}".into(), Expiry::After(1), Some("1795465560"));
     assert!(matches!(ticketed, Err(Error::InvalidTicket(_))));
     assert!(matches!(cache.put("u", "[]".into(), Expiry::After(1), None), Err(Error::InvalidMetadata(_))));
+}
+
+#[test]
+fn a_refusal_is_short_and_has_the_number_of_its_limit() {
+    let text = |error| match error {
+        Error::InvalidUrl(text) | Error::InvalidExpiry(text) | Error::InvalidTicket(text) => text,
+        other => panic!("{other:?}"),
+    };
+    let many = Cache(&mut script([])).get_many(&vec!["u".to_owned(); URLS_AT_ONCE + 1]);
+    let ahead = Some(NOW + 3_600 * MICROS);
+    for (error, limit) in [
+        (check_url("").unwrap_err(), None),
+        (check_url("\0").unwrap_err(), None),
+        (check_url(&"x".repeat(URL_BYTES + 1)).unwrap_err(), Some(URL_BYTES)),
+        (many[0].clone().unwrap_err(), Some(URLS_AT_ONCE)),
+        (check_expiry(Expiry::At(-1)).unwrap_err(), None),
+        (not_a_ticket(), None),
+        (put(&mut script([Ok(vec![]), clock()]), Expiry::After(60), ahead).unwrap_err(), None),
+    ] {
+        let text = text(error);
+        assert!(text.len() <= ERROR_TEXT_BYTES, "{text}");
+        assert!(limit.is_none_or(|limit| text.contains(&limit.to_string())), "{text}: {limit:?}");
+    }
 }
 
 #[test]

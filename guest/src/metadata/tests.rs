@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::limits::ERROR_TEXT_BYTES;
 
 fn refusal(text: &str) -> Option<String> {
     match check(text) {
@@ -60,6 +61,7 @@ fn each_rule_has_a_refusal_of_its_own() {
         let refusal = refusal(text).unwrap_or_else(|| panic!("accepted: {text}"));
         assert!(refusal.contains(rule), "{text}: {refusal}");
         assert!(!refusal.contains(" or "), "one cause: {refusal}");
+        assert!(refusal.len() <= ERROR_TEXT_BYTES, "{refusal}");
     }
 }
 

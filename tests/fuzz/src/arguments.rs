@@ -3,6 +3,7 @@
 
 use cimd_cache_guest::cache::{Cache, Expiry};
 use cimd_cache_guest::error::Error;
+use cimd_cache_guest::limits::ERROR_TEXT_BYTES;
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::Statement;
 use cimd_cache_guest::ticket::Ticket;
@@ -33,7 +34,7 @@ pub fn url(text: &str) {
         } else {
             assert!(asked.is_empty(), "{call} asked {asked:?}");
             let Some(Error::InvalidUrl(refusal)) = answer else { panic!("{call} gave {answer:?}") };
-            assert!(refusal.len() <= 256 && !refusal.contains(char::is_control));
+            assert!(refusal.len() <= ERROR_TEXT_BYTES && !refusal.contains(char::is_control));
         }
     };
     let mut asked = Recorder::default();
@@ -88,7 +89,7 @@ pub fn ticket(text: &str) {
         None => {
             assert!(asked.0.is_empty());
             let Err(Error::InvalidTicket(refusal)) = answer else { panic!("{answer:?}") };
-            assert!(refusal.len() <= 256 && !refusal.contains(char::is_control));
+            assert!(refusal.len() <= ERROR_TEXT_BYTES && !refusal.contains(char::is_control));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Documents: the rules accept what the contract's point 7 allows, and nothing else.
 
 use cimd_cache_guest::error::Error;
-use cimd_cache_guest::limits::METADATA_BYTES;
+use cimd_cache_guest::limits::{ERROR_TEXT_BYTES, METADATA_BYTES};
 use cimd_cache_guest::metadata::check;
 
 use crate::json::{self, Document, Fault};
@@ -57,7 +57,7 @@ const SENTENCES: [&str; 12] = [
 ];
 
 fn assert_tells_nothing(refusal: &str) {
-    assert!(refusal.len() <= 256, "{refusal}");
+    assert!(refusal.len() <= ERROR_TEXT_BYTES, "{refusal}");
     let mut sentence = String::new();
     for char in refusal.chars() {
         match char {
