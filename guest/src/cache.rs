@@ -3,12 +3,12 @@
 //! Which of two writes wins is decided by the SQL, because only the database sees both. Here stands what can be
 //! decided before and after: the limits, the freshness of what came back, and what an empty answer means.
 
+use crate::document;
 use crate::error::Error;
 use crate::limits::{
-    LATEST_SECOND, LEFTOVER_SECONDS, LIFETIME_SECONDS, MICROS, SWEEP_ROWS, TICKET_SECONDS, URL_BYTES,
+    FUTURE_TOLERANCE_SECONDS, LATEST_SECOND, LIFETIME_SECONDS, MICROS, SWEEP_ROWS, TICKET_SECONDS, URL_BYTES,
     URLS_AT_ONCE,
 };
-use crate::metadata;
 use crate::sql::{Row, Sql, Value};
 use crate::statements::{self, Statement};
 use crate::ticket::Ticket;
@@ -175,7 +175,7 @@ impl<S: Sql> Cache<S> {
         ticket: Option<&str>,
     ) -> Result<PutOutcome, Error> {
         check_url(url)?;
-        metadata::check(&metadata)?;
+        document::check(&metadata)?;
         check_expiry(expiry)?;
         let ticket = ticket.map(|text| Ticket::parse(text).ok_or_else(not_a_ticket)).transpose()?;
 
@@ -205,7 +205,7 @@ impl<S: Sql> Cache<S> {
         // A table without its purge row refuses every put; that must not look like a lost race.
         int64(&purged_at)?;
         match ticket {
-            Some(ticket) if ticket.read_at() > now.saturating_add(LEFTOVER_SECONDS * MICROS) => {
+            Some(ticket) if ticket.read_at() > now.saturating_add(FUTURE_TOLERANCE_SECONDS * MICROS) => {
                 Err(Error::InvalidTicket(
                     "the ticket is over a minute ahead of the database's clock: present the ticket of the get before \
                      the fetch"

@@ -24,9 +24,9 @@
 //! ```
 
 pub mod cache;
+pub mod document;
 pub mod error;
 pub mod limits;
-pub mod metadata;
 pub mod sql;
 pub mod statements;
 pub mod ticket;

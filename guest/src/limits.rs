@@ -31,11 +31,11 @@ pub const LIFETIME_SECONDS: i64 = 87_660 * 3_600;
 /// How far ahead of the database's clock a stored fetch time may lie, in seconds, before the row counts as left
 /// over from a clock that was set back. It must exceed the longest that a statement can run: `now()` is fixed when a
 /// statement starts, so to a put that waited for a lock a newer row seems to come from the future.
-pub const LEFTOVER_SECONDS: i64 = 60;
+pub const FUTURE_TOLERANCE_SECONDS: i64 = 60;
 
 /// The age of a fetch or deletion, in seconds, from which a sweep may remove its row: a ticket's life, and the
 /// longest that a put presenting it can run.
-pub const SWEEP_AGE_SECONDS: i64 = TICKET_SECONDS + LEFTOVER_SECONDS;
+pub const SWEEP_AGE_SECONDS: i64 = TICKET_SECONDS + FUTURE_TOLERANCE_SECONDS;
 
 /// The most rows that one sweep removes: a batch that locks its rows only for moments.
 pub const SWEEP_ROWS: u32 = 1_000;

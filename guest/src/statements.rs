@@ -316,8 +316,8 @@ mod tests {
     fn the_sql_has_the_numbers_of_the_contract() {
         let seconds = |number| format!("interval '{number} seconds'");
         for (statement, numbers) in [
-            (&PUT, &[limits::LIFETIME_SECONDS, limits::TICKET_SECONDS, limits::LEFTOVER_SECONDS][..]),
-            (&DELETE, &[limits::LEFTOVER_SECONDS]),
+            (&PUT, &[limits::LIFETIME_SECONDS, limits::TICKET_SECONDS, limits::FUTURE_TOLERANCE_SECONDS][..]),
+            (&DELETE, &[limits::FUTURE_TOLERANCE_SECONDS]),
             (&SWEEP_EXPIRED, &[limits::SWEEP_AGE_SECONDS, limits::SWEEP_AGE_SECONDS]),
             (&SWEEP_PURGED, &[limits::SWEEP_AGE_SECONDS, limits::SWEEP_AGE_SECONDS]),
             (&SWEEPABLE, &[limits::SWEEP_AGE_SECONDS, limits::SWEEP_AGE_SECONDS]),

@@ -1,8 +1,8 @@
 //! Documents: the rules accept what the contract's point 7 allows, and nothing else.
 
+use cimd_cache_guest::document::check;
 use cimd_cache_guest::error::Error;
 use cimd_cache_guest::limits::{ERROR_TEXT_BYTES, METADATA_BYTES};
-use cimd_cache_guest::metadata::check;
 
 use crate::json::{self, Document, Fault};
 

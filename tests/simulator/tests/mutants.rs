@@ -77,7 +77,7 @@ const MUTANTS: [Mutant; 23] = [
     mutant(
         "a ticket a little ahead of the clock is no mistake",
         "cache.rs",
-        "now.saturating_add(LEFTOVER_SECONDS * MICROS)",
+        "now.saturating_add(FUTURE_TOLERANCE_SECONDS * MICROS)",
         "now",
     ),
     mutant(
