@@ -5,7 +5,7 @@ use cimd_cache_guest::error::Error;
 use cimd_cache_guest::sql::Sql;
 use cimd_cache_guest::ticket::Ticket as GuestTicket;
 
-use crate::history::{Answer, Expiry, Failure, Refusal, Request};
+use crate::history::{Answer, CallFailure, Expiry, Refusal, Request};
 
 /// The URL that a key of a history stands for. A key is any text, and several are sent in one, so some are what means
 /// something there.
@@ -159,10 +159,10 @@ fn answer_of_error(error: &Error) -> Answer {
         Error::InvalidMetadata(_) => Answer::Refused(Refusal::InvalidMetadata),
         Error::InvalidExpiry(_) => Answer::Refused(Refusal::InvalidExpiry),
         Error::InvalidTicket(_) => Answer::Refused(Refusal::InvalidTicket),
-        Error::NotConfigured => Answer::Failed(Failure::NotConfigured),
-        Error::Unavailable => Answer::Failed(Failure::Unavailable),
-        Error::TimedOut => Answer::Failed(Failure::TimedOut),
-        Error::Storage => Answer::Failed(Failure::Storage),
+        Error::NotConfigured => Answer::Failed(CallFailure::NotConfigured),
+        Error::Unavailable => Answer::Failed(CallFailure::Unavailable),
+        Error::TimedOut => Answer::Failed(CallFailure::TimedOut),
+        Error::Storage => Answer::Failed(CallFailure::Storage),
     }
 }
 

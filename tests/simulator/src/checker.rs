@@ -18,7 +18,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-use crate::history::{Answer, Between, Expiry, Failure, History, Micros, Position, Refusal, Request, Ticket};
+use crate::history::{
+    Answer, Between, CallFailure, Expiry, History, Micros, Position, Refusal, Request, Ticket,
+};
 
 mod key;
 mod put;
@@ -29,10 +31,10 @@ use put::Put;
 const SECOND: Micros = 1_000_000;
 /// 5: for how long a ticket is good.
 const TICKET: Micros = 600 * SECOND;
-/// 5: how far ahead of now a fetch may lie before its row is a leftover.
-const LEFTOVER: Micros = 60 * SECOND;
+/// 5: how far ahead of now a fetch may lie before its row is one from the future.
+const FUTURE_TOLERANCE: Micros = 60 * SECOND;
 /// 5: no statement runs for longer.
-const STATEMENT: Micros = LEFTOVER;
+const STATEMENT: Micros = FUTURE_TOLERANCE;
 /// 6: how far ahead an expiry may lie.
 const LIFETIME: Micros = 87_660 * 3_600 * SECOND;
 /// 6: the last second of the year 9999.
@@ -84,7 +86,7 @@ impl Violation {
 /// # Panics
 ///
 /// If two puts have the same document.
-pub fn check(history: &History, permits: impl Fn(usize, Failure) -> bool) -> Result<(), Vec<Violation>> {
+pub fn check(history: &History, permits: impl Fn(usize, CallFailure) -> bool) -> Result<(), Vec<Violation>> {
     let facts = Facts::of(history);
     let violations: Vec<_> =
         (0..history.calls.len()).filter_map(|call| facts.judge(call, &permits).err()).collect();
@@ -126,7 +128,7 @@ impl<'a> Facts<'a> {
     fn of(history: &'a History) -> Self {
         let mut facts = Self { history, keys: HashMap::new(), documents: HashMap::new(), purges: Vec::new() };
         for (index, call) in history.calls.iter().enumerate() {
-            if let Answer::Refused(_) | Answer::Failed(Failure::NotConfigured) = call.answer {
+            if let Answer::Refused(_) | Answer::Failed(CallFailure::NotConfigured) = call.answer {
                 continue;
             }
             let removal = |done| Removal {
@@ -180,7 +182,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn judge(&self, index: usize, permits: &impl Fn(usize, Failure) -> bool) -> Judgement {
+    fn judge(&self, index: usize, permits: &impl Fn(usize, CallFailure) -> bool) -> Judgement {
         let call = &self.history.calls[index];
         match (call.request, call.answer) {
             (_, Answer::Lost) => Ok(()),

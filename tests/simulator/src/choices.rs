@@ -26,8 +26,8 @@ pub(crate) struct Choices {
     documents: u64,
     /// Times at which something changes: tickets run out, documents expire, rows may be swept.
     moments: Vec<Micros>,
-    /// After a step back, when what is in the table is a minute ahead no more.
-    leftovers: Vec<Micros>,
+    /// After a step back, when the rows of the table are less than a minute in the future.
+    future: Vec<Micros>,
 }
 
 /// The clocks of the database. Most histories have one. In a distributed engine each key is read by the clock of its
@@ -79,7 +79,7 @@ impl Choices {
             tickets: Vec::new(),
             documents: 0,
             moments: Vec::new(),
-            leftovers: Vec::new(),
+            future: Vec::new(),
         }
     }
 
@@ -104,10 +104,10 @@ impl Choices {
         self.moments.push(now + 60 * SECOND);
     }
 
-    /// After a step back, what is in the table is a leftover for some time.
+    /// After a step back, the rows of the table are from the future for some time.
     pub(crate) fn stepped_back(&mut self, peak: Micros) {
         let fetched = self.tickets.iter().rev().take(4).map(|known| known.ticket.read_at());
-        self.leftovers = fetched.chain([peak]).map(|at| at - 60 * SECOND).collect();
+        self.future = fetched.chain([peak]).map(|at| at - 60 * SECOND).collect();
     }
 
     pub(crate) fn request(&mut self, now: Micros) -> Asked {
@@ -219,8 +219,8 @@ impl Choices {
             35..45 => self.rng.i64(0..5 * MILLI),
             45..55 => self.rng.i64(0..2 * SECOND),
             55..62 => self.rng.i64(0..70) * SECOND,
-            62..70 if !self.leftovers.is_empty() => {
-                let moments = within_a_day(&self.leftovers, now);
+            62..70 if !self.future.is_empty() => {
+                let moments = within_a_day(&self.future, now);
                 self.until_one_of(&moments, now)
             }
             _ => {
@@ -237,8 +237,8 @@ impl Choices {
         if moments.is_empty() { 1 } else { *self.one_of(moments) + self.rng.i64(-1..=1) - now }
     }
 
-    /// How far the clock is set back by a failover. Often by about a minute, which makes leftovers of some rows and
-    /// not of others.
+    /// How far the clock is set back by a failover. Often by about a minute, which puts some rows in the future
+    /// and not others.
     pub(crate) fn step_back(&mut self) -> Micros {
         if self.percent(50) {
             return 60 * SECOND + self.rng.i64(-3..=10);

@@ -27,7 +27,7 @@ pub struct History {
 /// The database's clock was set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepBack {
-    /// When. Calls under way at that moment count as on either side.
+    /// When. Calls in flight at that moment may be on either side of it.
     pub at: Position,
     /// The latest time the clock had shown by then.
     pub peak: Micros,
@@ -173,7 +173,7 @@ pub enum Answer {
     /// The call was found wrong.
     Refused(Refusal),
     /// The call failed.
-    Failed(Failure),
+    Failed(CallFailure),
     /// The caller did not wait for the answer.
     Lost,
 }
@@ -193,7 +193,7 @@ pub enum Refusal {
 
 /// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum CallFailure {
     /// The database cannot be reached.
     Unavailable,
     /// The database did not answer in time.

@@ -6,24 +6,24 @@
 //! knows neither the guest nor the SQL, says whether every answer was allowed. It can judge histories recorded on a
 //! real database too.
 //!
-//! That the judge is awake is shown by [planted bugs](Bug), each of which it must find.
+//! [Mutants](Mutant) of the statements show that the checker works: it must find each of them.
 //!
 //! ```
 //! assert_eq!(cimd_cache_simulator::simulate(1234, None).violations, []);
 //! ```
 
-pub mod bug;
 pub mod calls;
 pub mod checker;
 mod choices;
 pub mod history;
+pub mod mutant;
 pub mod search;
 pub mod sequence;
 pub mod table;
 pub mod world;
 
-pub use bug::Bug;
 pub use checker::{Violation, check};
 pub use history::History;
+pub use mutant::Mutant;
 pub use sequence::{Backend, simulate_in_sequence};
 pub use world::{Simulated, simulate};

@@ -7,11 +7,11 @@
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{GET, GET_MANY, Statement};
 
-use crate::bug::Bug;
 use crate::calls::{self, Asked, Told};
 use crate::checker::{self, Violation};
 use crate::choices::{Choices, Clocks};
 use crate::history::{Answer, Between, Call, History, Micros, Position, Request, StepBack};
+use crate::mutant::Mutant;
 use crate::table::{Begun, Table};
 use crate::world::{ELEVEN_YEARS, Simulated};
 
@@ -34,15 +34,15 @@ pub trait Backend: Sql {
 #[derive(Debug)]
 pub struct Model {
     table: Table,
-    bug: Option<Bug>,
+    mutant: Option<Mutant>,
     now: Micros,
     read: Micros,
 }
 
 impl Model {
-    /// Empty tables, with a bug or with none.
-    pub fn new(bug: Option<Bug>) -> Self {
-        Self { table: Table::new(START, 0, bug), bug, now: START, read: START }
+    /// Empty tables, of a mutant or of the real SQL.
+    pub fn new(mutant: Option<Mutant>) -> Self {
+        Self { table: Table::new(START, 0, mutant), mutant, now: START, read: START }
     }
 }
 
@@ -58,7 +58,7 @@ impl Sql for Model {
 
 impl Backend for Model {
     fn begin(&mut self, clock_tolerance: Micros) {
-        self.table = Table::new(START, clock_tolerance, self.bug);
+        self.table = Table::new(START, clock_tolerance, self.mutant);
     }
 
     fn set_clock(&mut self, now: Micros, read: Micros) {

@@ -6,28 +6,28 @@
 //! it waits for a lock. Reads have one moment.
 //!
 //! The model is written from the SQL in `cimd_cache_guest::statements` and from how Postgres runs it; each of its
-//! rules can be [broken](Bug).
+//! rules can be [broken](Mutant).
 
 use std::collections::BTreeMap;
 
 use cimd_cache_guest::sql::{Row, Value};
 use cimd_cache_guest::statements::Statement;
 
-use crate::bug::Bug;
 use crate::history::Micros;
+use crate::mutant::Mutant;
 
 mod reads;
 
 const SECOND: Micros = 1_000_000;
 const TICKET: Micros = 600 * SECOND;
-const LEFTOVER: Micros = 60 * SECOND;
+const FUTURE_TOLERANCE: Micros = 60 * SECOND;
 const SWEEP_AGE: Micros = 660 * SECOND;
 const LIFETIME: Micros = 315_576_000 * SECOND;
 
 /// The two tables.
 #[derive(Debug)]
 pub struct Table {
-    bug: Option<Bug>,
+    mutant: Option<Mutant>,
     clock_tolerance: Micros,
     purged_at: Micros,
     documents: BTreeMap<String, Document>,
@@ -74,8 +74,8 @@ enum Write {
 
 impl Table {
     /// Empty tables, migrated at `now`.
-    pub fn new(now: Micros, clock_tolerance: Micros, bug: Option<Bug>) -> Self {
-        Self { bug, clock_tolerance, purged_at: now, documents: BTreeMap::new(), inserted: 0 }
+    pub fn new(now: Micros, clock_tolerance: Micros, mutant: Option<Mutant>) -> Self {
+        Self { mutant, clock_tolerance, purged_at: now, documents: BTreeMap::new(), inserted: 0 }
     }
 
     /// How many rows `client_id_metadata` has.
@@ -128,22 +128,22 @@ impl Table {
             Write::Delete { url, after_purge } => self.delete(url, after_purge, now),
             Write::Purge => {
                 self.purged_at =
-                    if self.has(Bug::PurgesShareTimes) { now } else { now.max(self.purged_at + 1) };
+                    if self.has(Mutant::PurgesShareTimes) { now } else { now.max(self.purged_at + 1) };
                 returning_true(1)
             }
             Write::SweepExpired { chosen } => {
-                let unconditional = self.has(Bug::SweepRemovesRefreshed);
+                let unconditional = self.has(Mutant::SweepRemovesRefreshed);
                 self.remove(chosen, |table, row| unconditional || table.may_sweep_expired(row, now))
             }
             Write::SweepPurged { chosen, purged_at } => {
-                let unconditional = self.has(Bug::SweepPurgedRemovesRefreshed);
+                let unconditional = self.has(Mutant::SweepPurgedRemovesRefreshed);
                 self.remove(chosen, |table, row| unconditional || table.may_sweep_purged(row, purged_at, now))
             }
         }
     }
 
-    fn has(&self, bug: Bug) -> bool {
-        self.bug == Some(bug)
+    fn has(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
     }
 
     /// The row that a put would insert, unless one of the conditions of its select fails.
@@ -152,17 +152,17 @@ impl Table {
             unreachable!("of six parameters")
         };
         let fetched_at = int(read_at).unwrap_or(now);
-        let counted_from = if self.has(Bug::ExpiryFromNow) { now } else { fetched_at };
+        let counted_from = if self.has(Mutant::ExpiryFromNow) { now } else { fetched_at };
         let expires_at = match (int(at), int(after)) {
             (Some(at), _) => at * SECOND,
             (None, Some(after)) => counted_from + after * SECOND,
             (None, None) => unreachable!("a put has an expiry"),
         };
         let purge =
-            int(purged_at).is_none_or(|seen| seen == self.purged_at) || self.has(Bug::PutIgnoresPurge);
-        let past = fetched_at <= now || self.has(Bug::TicketFromTheFuture);
-        let good = fetched_at > now - TICKET || self.has(Bug::TicketNeverOld);
-        let longest = if self.has(Bug::LifetimeUnbounded) { Micros::MAX } else { now + LIFETIME };
+            int(purged_at).is_none_or(|seen| seen == self.purged_at) || self.has(Mutant::PutIgnoresPurge);
+        let past = fetched_at <= now || self.has(Mutant::TicketFromTheFuture);
+        let good = fetched_at > now - TICKET || self.has(Mutant::TicketNeverOld);
+        let longest = if self.has(Mutant::LifetimeUnbounded) { Micros::MAX } else { now + LIFETIME };
         (purge && past && good).then(|| Document {
             id: 0,
             metadata: Some(text(metadata)),
@@ -173,79 +173,80 @@ impl Table {
     }
 
     fn put(&mut self, url: String, excluded: Document, now: Micros) -> Vec<Row> {
-        let bug = self.bug;
-        let has = |other| bug == Some(other);
+        let mutant = self.mutant;
+        let has = |other| mutant == Some(other);
         let Some(row) = self.documents.get_mut(&url) else {
             self.insert(url, excluded);
             return returning_true(1);
         };
-        let newest = if has(Bug::PutLosesTies) {
+        let newest = if has(Mutant::PutLosesTies) {
             excluded.fetched_at > row.fetched_at
-        } else if has(Bug::PutComparesExpiries) {
+        } else if has(Mutant::PutComparesExpiries) {
             excluded.expires_at >= row.expires_at
         } else {
             excluded.fetched_at >= row.fetched_at
         };
-        let ahead = if has(Bug::LeftoverAtOnce) { 0 } else { LEFTOVER };
-        let mark = row.metadata.is_none() && !has(Bug::LeftoverIfFetchedAhead);
-        let touched = if mark { row.expires_at } else { row.fetched_at };
-        let leftover = touched - now > ahead && !has(Bug::LeftoverForEver);
-        if !(newest || leftover || has(Bug::PutUnguarded)) {
+        let ahead = if has(Mutant::FutureRowAtOnce) { 0 } else { FUTURE_TOLERANCE };
+        let tombstone = row.metadata.is_none() && !has(Mutant::FutureRowIfFetchedAhead);
+        let touched = if tombstone { row.expires_at } else { row.fetched_at };
+        let from_the_future = touched - now > ahead && !has(Mutant::FutureRowForEver);
+        if !(newest || from_the_future || has(Mutant::PutUnguarded)) {
             return Vec::new();
         }
-        if !has(Bug::PutKeepsDocument) {
+        if !has(Mutant::PutKeepsDocument) {
             row.metadata = excluded.metadata;
         }
-        if !has(Bug::PutKeepsExpiry) {
+        if !has(Mutant::PutKeepsExpiry) {
             row.expires_at = excluded.expires_at;
         }
-        if !has(Bug::PutKeepsFetchTime) {
+        if !has(Mutant::PutKeepsFetchTime) {
             row.fetched_at = excluded.fetched_at;
         }
-        if !has(Bug::PutKeepsPurge) {
+        if !has(Mutant::PutKeepsPurge) {
             row.after_purge = excluded.after_purge;
         }
         returning_true(1)
     }
 
     fn delete(&mut self, url: String, after_purge: Micros, now: Micros) -> Vec<Row> {
-        let bug = self.bug;
-        let has = |other| bug == Some(other);
-        let marked_at = if has(Bug::MarkWithoutTime) { 0 } else { now };
+        let mutant = self.mutant;
+        let has = |other| mutant == Some(other);
+        let deleted_at = if has(Mutant::TombstoneWithoutTime) { 0 } else { now };
         let Some(row) = self.documents.get_mut(&url) else {
-            let mark =
-                Document { id: 0, metadata: None, expires_at: now, fetched_at: marked_at, after_purge };
-            self.insert(url, mark);
+            let tombstone =
+                Document { id: 0, metadata: None, expires_at: now, fetched_at: deleted_at, after_purge };
+            self.insert(url, tombstone);
             return vec![vec![Value::Boolean(false)]];
         };
         let had_document = row.metadata.is_some()
-            && (row.expires_at > now || has(Bug::DeleteCountsExpired))
-            && (row.after_purge >= after_purge || has(Bug::DeleteCountsPurged));
-        let mark = row.metadata.is_none() && !has(Bug::MarkIfFetchedAhead);
-        let touched = if mark { row.expires_at } else { row.fetched_at };
-        let leftover = touched - marked_at > LEFTOVER && !has(Bug::MarkKeepsLeftover);
-        if !has(Bug::DeleteKeepsDocument) {
+            && (row.expires_at > now || has(Mutant::DeleteCountsExpired))
+            && (row.after_purge >= after_purge || has(Mutant::DeleteCountsPurged));
+        let tombstone = row.metadata.is_none() && !has(Mutant::TombstoneIfFetchedAhead);
+        let touched = if tombstone { row.expires_at } else { row.fetched_at };
+        let from_the_future =
+            touched - deleted_at > FUTURE_TOLERANCE && !has(Mutant::TombstoneKeepsFutureTime);
+        if !has(Mutant::DeleteKeepsDocument) {
             row.metadata = None;
         }
         row.expires_at = now;
-        row.fetched_at = if leftover || has(Bug::MarkForgetsLaterFetch) {
-            marked_at
+        row.fetched_at = if from_the_future || has(Mutant::TombstoneForgetsLaterFetch) {
+            deleted_at
         } else {
-            row.fetched_at.max(marked_at)
+            row.fetched_at.max(deleted_at)
         };
         row.after_purge = after_purge;
         vec![vec![Value::Boolean(had_document)]]
     }
 
     fn may_sweep_expired(&self, row: &Document, now: Micros) -> bool {
-        (row.expires_at < now || self.has(Bug::SweepRemovesFresh))
-            && (row.fetched_at < now - SWEEP_AGE || self.has(Bug::SweepTooSoon))
+        (row.expires_at < now || self.has(Mutant::SweepRemovesFresh))
+            && (row.fetched_at < now - SWEEP_AGE || self.has(Mutant::SweepTooSoon))
     }
 
     fn may_sweep_purged(&self, row: &Document, purged_at: Micros, now: Micros) -> bool {
         (row.after_purge < purged_at
-            || row.after_purge == purged_at && self.has(Bug::SweepPurgedRemovesFresh))
-            && (row.fetched_at < now - SWEEP_AGE || self.has(Bug::SweepPurgedTooSoon))
+            || row.after_purge == purged_at && self.has(Mutant::SweepPurgedRemovesFresh))
+            && (row.fetched_at < now - SWEEP_AGE || self.has(Mutant::SweepPurgedTooSoon))
     }
 
     fn choose(
@@ -254,7 +255,7 @@ impl Table {
         condition: impl Fn(&Self, &Document) -> bool,
         order: impl Fn(&Document) -> Micros,
     ) -> Vec<(String, u64)> {
-        let more = i64::from(self.has(Bug::SweepOneMore));
+        let more = i64::from(self.has(Mutant::SweepOneMore));
         let limit = usize::try_from(int(limit).unwrap_or(i64::MAX) + more).unwrap_or(0);
         let mut rows: Vec<_> = self.documents.iter().filter(|(_, row)| condition(self, row)).collect();
         rows.sort_by_key(|(_, row)| order(row));
@@ -324,18 +325,18 @@ mod tests {
         begin(table, &PUT, &parameters, now)
     }
 
-    /// The clock is set back, and then passes the moment at which a row is a minute ahead. What began before that
-    /// moment sees a leftover, and what began after it does not; the latter is done first.
+    /// The clock is set back, and then passes the moment at which a row is a minute ahead. To what began before
+    /// that moment the row is from the future, and to what began after it is not; the latter is done first.
     #[test]
     fn what_began_before_a_row_was_only_a_minute_ahead_does_not_undo_a_delete_from_after() {
         let (before, after) = (NOW - 60 * SECOND - 1, NOW - 60 * SECOND);
-        for (bug, late_delete, undone) in [
+        for (mutant, late_delete, undone) in [
             (None, false, false),
             (None, true, false),
-            (Some(Bug::LeftoverIfFetchedAhead), false, true),
-            (Some(Bug::MarkIfFetchedAhead), true, true),
+            (Some(Mutant::FutureRowIfFetchedAhead), false, true),
+            (Some(Mutant::TombstoneIfFetchedAhead), true, true),
         ] {
-            let mut table = Table::new(NOW, 0, bug);
+            let mut table = Table::new(NOW, 0, mutant);
             let ahead = begin_put(&mut table, NOW);
             table.apply(ahead);
             let put = begin_put(&mut table, before);
@@ -346,9 +347,9 @@ mod tests {
                 table.apply(late);
             }
             let stored = !table.apply(put).is_empty();
-            assert_eq!(stored, undone, "{bug:?}, with a second delete: {late_delete}");
+            assert_eq!(stored, undone, "{mutant:?}, with a second delete: {late_delete}");
             let Begun::Done(rows) = table.begin(&GET, &[Value::Text(URL.into())], after) else { panic!() };
-            assert_eq!(rows[0][2] != Value::Null, undone, "{bug:?}");
+            assert_eq!(rows[0][2] != Value::Null, undone, "{mutant:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Callers, nodes, a network that loses answers, and a database whose clock may be set back: one history, by a seed.
 //!
-//! The guest is synchronous: it asks for a statement and has the rows. To have many calls under way at once without
+//! The guest is synchronous: it asks for a statement and has the rows. To have many calls in flight at once without
 //! a thread for each, a call is kept as its arguments and the answers it has had so far. To go on with it, it is
 //! run again from its beginning on those answers; what it asks for next is noted, and that run thrown away. The
 //! guest has neither clock nor randomness, so it asks the same every time.
@@ -10,11 +10,11 @@ use std::ops::Range;
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{Purpose, Statement};
 
-use crate::bug::Bug;
 use crate::calls::{self, Asked};
 use crate::checker::{self, Violation};
 use crate::choices::{Choices, Clocks, START};
-use crate::history::{Answer, Between, Call, Failure, History, Micros, Position, Request, StepBack};
+use crate::history::{Answer, Between, Call, CallFailure, History, Micros, Position, Request, StepBack};
+use crate::mutant::Mutant;
 use crate::table::{Begun, Table, Waiting};
 
 const SECOND: Micros = 1_000_000;
@@ -37,14 +37,14 @@ pub struct Simulated {
     pub violations: Vec<Violation>,
 }
 
-/// Simulates the history of a seed on a table with a bug or with none.
-pub fn simulate(seed: u64, bug: Option<Bug>) -> Simulated {
-    World::new(seed, bug, false).run()
+/// Simulates the history of a seed on the table of a mutant, or of the real SQL.
+pub fn simulate(seed: u64, mutant: Option<Mutant>) -> Simulated {
+    World::new(seed, mutant, false).run()
 }
 
 /// As [`simulate`], and tells each step.
-pub fn simulate_and_tell(seed: u64, bug: Option<Bug>) -> Simulated {
-    World::new(seed, bug, true).run()
+pub fn simulate_and_tell(seed: u64, mutant: Option<Mutant>) -> Simulated {
+    World::new(seed, mutant, true).run()
 }
 
 struct World {
@@ -60,7 +60,7 @@ struct World {
     orphans: Vec<Orphan>,
     history: History,
     /// How each call may fail, by its index.
-    permitted: Vec<Option<Failure>>,
+    permitted: Vec<Option<CallFailure>>,
     /// Those that the history does not show.
     violations: Vec<Violation>,
     steps: Vec<String>,
@@ -76,7 +76,7 @@ struct Style {
     steps_back: u32,
 }
 
-/// A call under way. A get-many is several calls of the history, one after the other there.
+/// A call in flight. A get-many is several calls of the history, one after the other there.
 struct Flight {
     calls: Range<usize>,
     asked: Asked,
@@ -116,7 +116,7 @@ impl Sql for Replay<'_> {
 }
 
 impl World {
-    fn new(seed: u64, bug: Option<Bug>, tell: bool) -> Self {
+    fn new(seed: u64, mutant: Option<Mutant>, tell: bool) -> Self {
         let mut choices = Choices::new(seed);
         let style = Style {
             events: choices.rng.u32(40..160),
@@ -132,7 +132,7 @@ impl World {
             choices,
             style,
             tell,
-            table: Table::new(START - 86_400 * SECOND, clocks.tolerance, bug),
+            table: Table::new(START - 86_400 * SECOND, clocks.tolerance, mutant),
             clock: START,
             clocks,
             peak: START,
@@ -235,7 +235,7 @@ impl World {
     fn deliver(&mut self, mut flight: Flight, answer: Result<Vec<Row>, SqlError>) {
         if let Err(error) = &answer {
             let timed_out = matches!(error, SqlError::TimedOut | SqlError::Database(_));
-            let failure = if timed_out { Failure::TimedOut } else { Failure::Unavailable };
+            let failure = if timed_out { CallFailure::TimedOut } else { CallFailure::Unavailable };
             self.permitted[flight.calls.clone()].fill(Some(failure));
         }
         flight.answers.push(answer);
@@ -284,7 +284,7 @@ impl World {
         }
     }
 
-    /// Something that is under way goes a stage further.
+    /// A call in flight goes a stage further.
     fn go_on(&mut self) {
         self.position += 1;
         let chosen = self.choices.rng.usize(0..self.flights.len() + self.orphans.len());

@@ -94,8 +94,8 @@ fn each_document_is_fresh_until_its_expiry_and_not_at_it() {
 /// A row whose document was deleted, expired or purged has its URL and its expiry.
 #[test]
 fn a_row_without_a_document_is_a_miss() {
-    let mark = row(Value::Text("a".into()), Value::Null, Value::Int64(NOW + MICROS));
-    assert_eq!(get_many(&mut script([Ok(vec![mark])]), &["a"]), [miss()]);
+    let tombstone = row(Value::Text("a".into()), Value::Null, Value::Int64(NOW + MICROS));
+    assert_eq!(get_many(&mut script([Ok(vec![tombstone])]), &["a"]), [miss()]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the writes on one key can have done to each other.
 
-use super::{Facts, Judgement, LEFTOVER, Moment, Put, Removal, violation};
+use super::{FUTURE_TOLERANCE, Facts, Judgement, Moment, Put, Removal, violation};
 use crate::history::{Between, Call, Micros, Position, Ticket};
 
 /// The writes on one key that may have taken effect.
@@ -134,15 +134,16 @@ impl Facts<'_> {
     }
 
     /// Whether anything can have made the put `index` lose: by the numbers alone, for a time that is not later never
-    /// wins; and not by a leftover, which may be replaced.
+    /// wins; and not by a row from the future, which may be replaced.
     pub(super) fn may_supersede(&self, index: usize, key: usize, ticket: Option<Ticket>) -> bool {
         let call = &self.history.calls[index];
         let (fetched, read) = match ticket {
             Some(Ticket::Of { at, read_began, .. }) => (at, Some(read_began)),
             Some(Ticket::Garbage) | None => (call.now.earliest, None),
         };
-        let wins =
-            |at: Between| at.latest > fetched && at.earliest <= call.now.latest.saturating_add(LEFTOVER);
+        let wins = |at: Between| {
+            at.latest > fetched && at.earliest <= call.now.latest.saturating_add(FUTURE_TOLERANCE)
+        };
         let on_key = self.keys.get(&key).is_some_and(|key| {
             key.puts
                 .iter()
@@ -187,7 +188,7 @@ impl Facts<'_> {
     }
 
     /// Whether `other` may have taken the place of `put` with a document that a reader does not see: expired, or
-    /// fetched before a purge. The latter can happen only to one that was under way during the purge, and has the
+    /// fetched before a purge. The latter can happen only to one that was in flight during the purge, and has the
     /// same time as a ticket from after it.
     fn may_hide(&self, other: &Put, put: &Put, reader: &Call, read: Between) -> bool {
         let displaces = other.document != put.document

@@ -1,6 +1,6 @@
 //! What follows from a put's own arguments and its time.
 
-use super::{LATEST_SECOND, LEFTOVER, LIFETIME, Moment, SECOND, TICKET};
+use super::{FUTURE_TOLERANCE, LATEST_SECOND, LIFETIME, Moment, SECOND, TICKET};
 use crate::history::{Answer, Between, Call, Expiry, Micros, Position, Ticket};
 
 /// A put that may have been stored.
@@ -97,8 +97,8 @@ impl Bounds {
             maybe_old: age(now.latest) >= TICKET,
             surely_ahead: age(now.latest) < 0,
             maybe_ahead: age(now.earliest) < 0,
-            surely_far_ahead: age(now.latest) < -LEFTOVER,
-            maybe_far_ahead: age(now.earliest) < -LEFTOVER,
+            surely_far_ahead: age(now.latest) < -FUTURE_TOLERANCE,
+            maybe_far_ahead: age(now.earliest) < -FUTURE_TOLERANCE,
             outside: matches!(expiry, Expiry::At(at) if !(0..=LATEST_SECOND).contains(&at)),
         }
     }

@@ -53,7 +53,7 @@ fn purge(began: Position, ended: Position) -> Call {
 /// The same call, with its answer lost: nobody knows until when it may take effect, or its now.
 fn lost(call: Call) -> Call {
     let now = Between { latest: Micros::MAX, ..call.now };
-    Call { settled: Position::MAX, now, answer: Answer::Failed(Failure::Unavailable), ..call }
+    Call { settled: Position::MAX, now, answer: Answer::Failed(CallFailure::Unavailable), ..call }
 }
 
 /// The same call by a clock that was set back by so many seconds.
@@ -69,7 +69,7 @@ fn violated<const N: usize>(calls: [Call; N]) -> Option<u8> {
 
 fn violated_after<const N: usize>(steps_back: &[StepBack], calls: [Call; N]) -> Option<u8> {
     let history = History { calls: calls.to_vec(), steps_back: steps_back.to_vec(), clock_tolerance: 0 };
-    let lost = |_, failure| failure == Failure::Unavailable;
+    let lost = |_, failure| failure == CallFailure::Unavailable;
     check(&history, lost).err().map(|violations| violations[0].rule)
 }
 
@@ -188,7 +188,7 @@ fn fetches_before_and_after_a_step_back_have_no_order_until_ten_minutes_past_it(
     };
     let late = hour + 30 * MINUTE + 11 * MINUTE;
     assert_eq!(violated_after(&step, [before(), after(hour + 5, Stored)]), None);
-    // What was left over does not stand in the way.
+    // A row from the future does not stand in the way.
     assert_eq!(violated_after(&step, [before(), after(hour + 5, Superseded)]), Some(5));
     // Less than a minute ahead it may.
     let nearly = hour + 29 * MINUTE + 30;
@@ -302,8 +302,8 @@ fn a_sweep_keeps_to_its_limit_and_a_failure_needs_a_reason() {
     assert_eq!(sweep(5, 6), Some(12));
     assert_eq!(sweep(u32::MAX, 1_001), Some(12));
     let failed = |failure| violated([call(1, 2, Request::Get { key: KEY }, Answer::Failed(failure))]);
-    assert_eq!(failed(Failure::Unavailable), None);
-    assert_eq!(failed(Failure::Storage), Some(14));
+    assert_eq!(failed(CallFailure::Unavailable), None);
+    assert_eq!(failed(CallFailure::Storage), Some(14));
     assert_eq!(violated([call(1, 2, Request::Get { key: KEY }, Answer::Stored)]), Some(14));
 }
 

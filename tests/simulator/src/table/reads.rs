@@ -5,35 +5,35 @@ use std::collections::BTreeSet;
 use cimd_cache_guest::sql::{Row, Value};
 
 use super::{Document, Table};
-use crate::bug::Bug;
 use crate::history::Micros;
+use crate::mutant::Mutant;
 
-/// The bugs of a statement that reads documents.
-struct Bugs {
-    expiry: Bug,
-    purge: Bug,
-    tolerance: Bug,
-    ticket: Bug,
-    fresh: Bug,
-    expired: Bug,
+/// The mutants of a statement that reads documents.
+struct Mutants {
+    expiry: Mutant,
+    purge: Mutant,
+    tolerance: Mutant,
+    ticket: Mutant,
+    fresh: Mutant,
+    expired: Mutant,
 }
 
-const GET: Bugs = Bugs {
-    expiry: Bug::GetIgnoresExpiry,
-    purge: Bug::GetIgnoresPurge,
-    tolerance: Bug::ToleranceIgnored,
-    ticket: Bug::TicketOfAnotherClock,
-    fresh: Bug::FreshOnAnotherClock,
-    expired: Bug::ExpiredOnAnotherClock,
+const GET: Mutants = Mutants {
+    expiry: Mutant::GetIgnoresExpiry,
+    purge: Mutant::GetIgnoresPurge,
+    tolerance: Mutant::ToleranceIgnored,
+    ticket: Mutant::TicketOfAnotherClock,
+    fresh: Mutant::FreshOnAnotherClock,
+    expired: Mutant::ExpiredOnAnotherClock,
 };
 
-const GET_MANY: Bugs = Bugs {
-    expiry: Bug::ManyIgnoreExpiry,
-    purge: Bug::ManyIgnorePurge,
-    tolerance: Bug::ManyIgnoreTolerance,
-    ticket: Bug::ManyTicketOfAnotherClock,
-    fresh: Bug::ManyFreshOnAnotherClock,
-    expired: Bug::ManyExpiredOnAnotherClock,
+const GET_MANY: Mutants = Mutants {
+    expiry: Mutant::ManyIgnoreExpiry,
+    purge: Mutant::ManyIgnorePurge,
+    tolerance: Mutant::ManyIgnoreTolerance,
+    ticket: Mutant::ManyTicketOfAnotherClock,
+    fresh: Mutant::ManyFreshOnAnotherClock,
+    expired: Mutant::ManyExpiredOnAnotherClock,
 };
 
 impl Table {
@@ -61,29 +61,29 @@ impl Table {
         };
         let urls: BTreeSet<_> = urls.into_iter().collect();
         let mut rows: Vec<_> = urls.into_iter().filter_map(found).collect();
-        if rows.is_empty() && !self.has(Bug::ManyNeedDocument) {
+        if rows.is_empty() && !self.has(Mutant::ManyNeedDocument) {
             rows.push(row([Value::Null, Value::Null, Value::Null]));
         }
         rows
     }
 
     /// Whether a row is neither expired nor purged.
-    fn counts(&self, row: &Document, now: Micros, bugs: &Bugs) -> bool {
-        let latest_now = now + self.tolerance_but(bugs.expired, bugs);
-        (row.expires_at > latest_now || self.has(bugs.expiry))
-            && (row.after_purge == self.purged_at || self.has(bugs.purge))
+    fn counts(&self, row: &Document, now: Micros, mutants: &Mutants) -> bool {
+        let latest_now = now + self.tolerance_but(mutants.expired, mutants);
+        (row.expires_at > latest_now || self.has(mutants.expiry))
+            && (row.after_purge == self.purged_at || self.has(mutants.purge))
     }
 
-    fn expiry(&self, row: &Document, bugs: &Bugs) -> Value {
-        Value::Int64(row.expires_at - 2 * self.tolerance_but(bugs.fresh, bugs))
+    fn expiry(&self, row: &Document, mutants: &Mutants) -> Value {
+        Value::Int64(row.expires_at - 2 * self.tolerance_but(mutants.fresh, mutants))
     }
 
-    fn moment(&self, now: Micros, bugs: &Bugs) -> [Value; 2] {
-        [now - self.tolerance_but(bugs.ticket, bugs), self.purged_at].map(Value::Int64)
+    fn moment(&self, now: Micros, mutants: &Mutants) -> [Value; 2] {
+        [now - self.tolerance_but(mutants.ticket, mutants), self.purged_at].map(Value::Int64)
     }
 
-    fn tolerance_but(&self, bug: Bug, bugs: &Bugs) -> Micros {
-        if self.has(bug) || self.has(bugs.tolerance) { 0 } else { self.clock_tolerance }
+    fn tolerance_but(&self, mutant: Mutant, mutants: &Mutants) -> Micros {
+        if self.has(mutant) || self.has(mutants.tolerance) { 0 } else { self.clock_tolerance }
     }
 }
 

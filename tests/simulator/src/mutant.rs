@@ -1,9 +1,10 @@
-//! Bugs to plant: each breaks one rule of the SQL, in the model and, as an edit of the text, in the real thing.
+//! Mutants of the statements: each breaks one rule of the SQL, in the model and, as an edit of the text, on a real
+//! Postgres.
 //!
 //! Not here are changes that no caller can see, so that no judge of answers can find them: `<=` for `<` in a sweep's
 //! conditions (a row at its very expiry is a miss already, and no ticket that is good can be as old as the eleven
-//! minutes less a microsecond), and a delete that leaves the row's old `after_purge` in its mark (a mark has no
-//! document).
+//! minutes less a microsecond), and a delete that leaves the row's old `after_purge` in its tombstone
+//! (which has no document).
 
 use cimd_cache_guest::statements;
 
@@ -25,7 +26,7 @@ impl Edit {
     }
 }
 
-/// How a bug comes to light.
+/// How a mutant is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// By calls one after the other.
@@ -39,43 +40,43 @@ pub enum Seen {
     BehindTheGuest,
 }
 
-macro_rules! bugs {
-    ($($(#[doc = $doc:literal])+ $bug:ident: $statement:ident, $seen:ident, $from:literal => $to:literal;)+) => {
-        /// A bug in one statement.
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $mutant:ident: $statement:ident, $seen:ident, $from:literal => $to:literal;)+) => {
+        /// A statement with one rule broken.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Bug {
-            $($(#[doc = $doc])+ $bug,)+
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $mutant,)+
         }
 
-        impl Bug {
+        impl Mutant {
             /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$bug),+];
+            pub const ALL: &[Self] = &[$(Self::$mutant),+];
 
-            /// Its name, as `simulate --bug` takes it.
+            /// Its name, as `simulate --mutant` takes it.
             pub fn name(self) -> &'static str {
                 match self {
-                    $(Self::$bug => stringify!($bug),)+
+                    $(Self::$mutant => stringify!($mutant),)+
                 }
             }
 
-            /// How it comes to light.
+            /// How it is found.
             pub fn seen(self) -> Seen {
                 match self {
-                    $(Self::$bug => Seen::$seen,)+
+                    $(Self::$mutant => Seen::$seen,)+
                 }
             }
 
-            /// The same bug in the text of the SQL.
+            /// The same change in the text of the SQL.
             pub fn edit(self) -> Edit {
                 match self {
-                    $(Self::$bug => Edit { statement: statements::$statement.name, from: $from, to: $to },)+
+                    $(Self::$mutant => Edit { statement: statements::$statement.name, from: $from, to: $to },)+
                 }
             }
         }
     };
 }
 
-bugs! {
+mutants! {
     /// A get returns what has expired.
     GetIgnoresExpiry: GET, BehindTheGuest, "\n and m.expires_at operator(pg_catalog.>) (n.now operator(pg_catalog.+) p.clock_tolerance)" => "";
     /// The database was not told that its clocks differ.
@@ -119,14 +120,14 @@ bugs! {
     /// The longer lifetime wins.
     PutComparesExpiries: PUT, InSequence,
         "excluded.fetched_at operator(pg_catalog.>=) m.fetched_at" => "excluded.expires_at operator(pg_catalog.>=) m.expires_at";
-    /// A put that waited takes a newer row for a leftover.
-    LeftoverAtOnce: PUT, ByOverlap, "operator(pg_catalog.>) interval '60 seconds'" => "operator(pg_catalog.>) interval '0 seconds'";
-    /// A row that a step back of the clock left over is never replaced.
-    LeftoverForEver: PUT, InSequence,
+    /// A put that waited takes a newer row for one from the future.
+    FutureRowAtOnce: PUT, ByOverlap, "operator(pg_catalog.>) interval '60 seconds'" => "operator(pg_catalog.>) interval '0 seconds'";
+    /// A row that a step back of the clock left in the future is never replaced.
+    FutureRowForEver: PUT, InSequence,
         "\n   or (case when m.metadata is null then m.expires_at else m.fetched_at end operator(pg_catalog.-) excluded.inserted_at)\n      operator(pg_catalog.>) interval '60 seconds'"
             => "";
-    /// A put that waited takes for a leftover the mark of a document from just less than a minute ahead.
-    LeftoverIfFetchedAhead: PUT, Rarely,
+    /// A put that waited takes the tombstone of a document from just less than a minute ahead for one from the future.
+    FutureRowIfFetchedAhead: PUT, Rarely,
         "case when m.metadata is null then m.expires_at else m.fetched_at end" => "m.fetched_at";
     /// A ticket is good for ever.
     TicketNeverOld: PUT, InSequence, "\n  and f.fetched_at operator(pg_catalog.>) (pg_catalog.now() operator(pg_catalog.-) interval '600 seconds')" => "";
@@ -148,15 +149,15 @@ bugs! {
     PutKeepsFetchTime: PUT, InSequence, "    fetched_at = excluded.fetched_at,\n" => "";
     /// A put leaves the purge that was there.
     PutKeepsPurge: PUT, InSequence, ",\n    after_purge = excluded.after_purge" => "";
-    /// A delete's mark holds off no put.
-    MarkWithoutTime: DELETE, InSequence, "pg_catalog.now(), p.purged_at" => "timestamp with time zone 'epoch', p.purged_at";
+    /// A delete's tombstone holds off no put.
+    TombstoneWithoutTime: DELETE, InSequence, "pg_catalog.now(), p.purged_at" => "timestamp with time zone 'epoch', p.purged_at";
     /// A delete that waited for a put lets in puts older than that one.
-    MarkForgetsLaterFetch: DELETE, ByOverlap,
+    TombstoneForgetsLaterFetch: DELETE, ByOverlap,
         "greatest(m.fetched_at, excluded.fetched_at)" => "excluded.fetched_at";
-    /// A mark takes the time of a leftover, and so is one, and holds off no put.
-    MarkKeepsLeftover: DELETE, InSequence, "interval '60 seconds'" => "interval '1000 years'";
-    /// A delete that waited takes the mark of another for a leftover.
-    MarkIfFetchedAhead: DELETE, Rarely,
+    /// A tombstone takes over the time of a row from the future, so it is one too, and holds off no put.
+    TombstoneKeepsFutureTime: DELETE, InSequence, "interval '60 seconds'" => "interval '1000 years'";
+    /// A delete that waited takes the tombstone of another for a row from the future.
+    TombstoneIfFetchedAhead: DELETE, Rarely,
         "case when m.metadata is null then m.expires_at else m.fetched_at end\n" => "m.fetched_at\n";
     /// A delete says that there was a document when it had expired.
     DeleteCountsExpired: DELETE, InSequence,
@@ -170,7 +171,7 @@ bugs! {
     PurgesShareTimes: PURGE, InSequence,
         "(purged_at at time zone 'UTC' operator(pg_catalog.+) interval '1 microsecond') at time zone 'UTC'"
             => "pg_catalog.now()";
-    /// A sweep removes marks and documents at once.
+    /// A sweep removes tombstones and documents at once.
     SweepTooSoon: SWEEP_EXPIRED, InSequence,
         "fetched_at operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) interval '660 seconds')" => "true";
     /// A sweep removes a row although it was refreshed.
@@ -192,12 +193,12 @@ bugs! {
     SweepPurgedRemovesFresh: SWEEP_PURGED, InSequence, "after_purge operator(pg_catalog.<) (" => "after_purge operator(pg_catalog.<=) (";
 }
 
-impl std::str::FromStr for Bug {
+impl std::str::FromStr for Mutant {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let found = Self::ALL.iter().find(|bug| bug.name() == name);
-        found.copied().ok_or_else(|| format!("no bug is called {name}"))
+        let found = Self::ALL.iter().find(|mutant| mutant.name() == name);
+        found.copied().ok_or_else(|| format!("no mutant is called {name}"))
     }
 }
 
@@ -207,12 +208,12 @@ mod tests {
 
     #[test]
     fn each_edit_changes_its_statement() {
-        for bug in Bug::ALL {
-            let edit = bug.edit();
+        for mutant in Mutant::ALL {
+            let edit = mutant.edit();
             let statement =
                 statements::ALL.iter().find(|statement| statement.name == edit.statement).unwrap();
-            assert!(statement.sql.contains(edit.from), "{bug:?}");
-            assert_ne!(edit.apply(statement.sql), statement.sql, "{bug:?}");
+            assert!(statement.sql.contains(edit.from), "{mutant:?}");
+            assert_ne!(edit.apply(statement.sql), statement.sql, "{mutant:?}");
         }
     }
 }
