@@ -29,14 +29,17 @@ bench: setup ## Measure single calls, and the cache beside native code (BENCH="-
 FUZZ_TARGETS = metadata url ticket rows
 FUZZ_SECONDS = 60
 CARGO_FUZZ = cargo fuzz run --fuzz-dir tests/fuzz/libfuzzer --sanitizer none --target-dir target/fuzz
+CORPUS = cargo run --locked --quiet -p cimd-cache-fuzz --
 FUZZ_LIMITS = -max_len=20000 -timeout=5 -rss_limit_mb=512 -malloc_limit_mb=16
 
 fuzz: setup ## Look for input that breaks a rule, a minute for each kind of it (FUZZ_SECONDS=600 for more)
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \
-		found=target/fuzz/found/$$target; kept=tests/fuzz/corpus/$$target; mkdir -p $$found; \
+		found=target/fuzz/found/$$target; kept=target/fuzz/kept/$$target; mkdir -p $$found; rm -rf $$kept; \
+		$(CORPUS) unpack $$target $$kept; \
 		$(CARGO_FUZZ) $$target $$found $$kept tests/documents -- $(FUZZ_LIMITS) -max_total_time=$(FUZZ_SECONDS); \
 		$(CARGO_FUZZ) $$target $$kept $$found -- $(FUZZ_LIMITS) -merge=1 -use_counters=0; \
+		$(CORPUS) pack $$target $$kept; \
 	done
 
 check: ## Check the format and the lints, as CI does

@@ -20,7 +20,7 @@ pub mod rows;
 /// Something that takes any text and panics if the rules answer wrongly.
 pub type Target = fn(&str);
 
-/// All targets, each under the name of its folder in `corpus/`.
+/// All targets, each under the name of its file in `corpus/`.
 pub const TARGETS: [(&str, Target); 4] = [
     ("metadata", metadata::run),
     ("url", arguments::url),

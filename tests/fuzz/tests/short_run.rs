@@ -26,8 +26,8 @@ fn what_is_kept_and_what_is_made_of_it_is_answered_as_promised() {
     for (name, target) in TARGETS {
         let inputs = corpus::of(name).unwrap();
         assert!(inputs.len() > 5, "{name}: {}", inputs.len());
-        for (path, input) in &inputs {
-            run(target, input, &path.display().to_string());
+        for (origin, input) in &inputs {
+            run(target, input, &format!("{name}, {origin}"));
         }
         for seed in 0..VARIATIONS {
             let mut rng = fastrand::Rng::with_seed(seed);
