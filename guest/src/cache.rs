@@ -5,62 +5,19 @@
 
 use crate::document;
 use crate::error::Error;
-use crate::limits::{
-    FUTURE_TOLERANCE_SECONDS, LATEST_SECOND, LIFETIME_SECONDS, MICROS, SWEEP_ROWS, TICKET_SECONDS, URL_BYTES,
-    URLS_AT_ONCE,
-};
+use crate::limits::{FUTURE_TOLERANCE_SECONDS, MICROS, SWEEP_ROWS, URLS_AT_ONCE};
 use crate::sql::{Row, Sql, Value};
 use crate::statements::{self, Statement};
 use crate::ticket::Ticket;
 
-/// A document that is fresh: the WIT `entry`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The document as JSON.
-    pub metadata: String,
-    /// When it expires, in seconds since 1970, rounded down.
-    pub expires_at: i64,
-    /// For how many milliseconds it stays fresh, rounded down.
-    pub fresh_for: u64,
-    /// The moment of the read.
-    pub ticket: Ticket,
-}
+mod arguments;
+mod rows;
+mod types;
 
-/// The answer of a get: the WIT `lookup`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// There is a fresh document.
-    Hit(Entry),
-    /// There is none.
-    Miss(Ticket),
-}
+use arguments::{LONGEST_LIFETIME, check_expiry, check_url, not_a_ticket};
+use rows::{array, columns, fresh, int64};
 
-/// When a document expires: the WIT `expiry`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    /// At this many seconds since 1970.
-    At(i64),
-    /// This many seconds after the ticket, or after now.
-    After(u64),
-}
-
-/// The outcome of a put: the WIT `put-outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PutOutcome {
-    /// The document is stored.
-    Stored,
-    /// Something newer is known; nothing was changed.
-    Superseded,
-}
-
-/// The outcome of a sweep: the WIT `sweep-outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SweepOutcome {
-    /// How many rows were removed.
-    pub removed: u32,
-    /// Whether there are rows left that another sweep would remove.
-    pub more: bool,
-}
+pub use types::{Entry, Expiry, Lookup, PutOutcome, SweepOutcome};
 
 /// The cache, on a database.
 #[derive(Debug)]
@@ -271,87 +228,6 @@ impl<S: Sql> Cache<S> {
     fn one_row(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Row, Error> {
         let rows = self.0.query(statement, parameters)?;
         <[Row; 1]>::try_from(rows).map(|[row]| row).map_err(|_| Error::Storage)
-    }
-}
-
-/// What rows say of a document, if it is fresh at the ticket's moment. The statement has looked at the expiry already. It
-/// is looked at once more because an expired document must not be served whatever a host's database makes of the
-/// statement.
-fn fresh(metadata: Value, expires_at: &Value, ticket: Ticket) -> Result<Option<Entry>, Error> {
-    match (metadata, expires_at) {
-        (Value::Text(metadata), Value::Int64(expires_at)) if *expires_at > ticket.read_at() => {
-            Ok(Some(Entry {
-                metadata,
-                expires_at: expires_at.div_euclid(MICROS),
-                fresh_for: expires_at.saturating_sub(ticket.read_at()).unsigned_abs() / 1_000,
-                ticket,
-            }))
-        }
-        (Value::Null | Value::Text(_), Value::Null | Value::Int64(_)) => Ok(None),
-        _ => Err(Error::Storage),
-    }
-}
-
-/// Texts as Postgres reads an array of them. Each is quoted, because what is not may mean NULL, a number of dimensions, or
-/// an array within.
-fn array(texts: &[(&str, usize)]) -> String {
-    let mut array = String::new();
-    for (text, _) in texts {
-        array.push(if array.is_empty() { '{' } else { ',' });
-        array.push('"');
-        let mut rest = *text;
-        while let Some(at) = rest.find(['"', '\\']) {
-            array.push_str(&rest[..at]);
-            array.push('\\');
-            array.push_str(&rest[at..=at]);
-            rest = &rest[at + 1..];
-        }
-        array.push_str(rest);
-        array.push('"');
-    }
-    array.push('}');
-    array
-}
-
-fn check_url(url: &str) -> Result<(), Error> {
-    let refusal = if url.is_empty() {
-        "the client_id URL is empty"
-    } else if url.len() > URL_BYTES {
-        "the client_id URL is longer than 2048 bytes"
-    } else if url.contains('\0') {
-        "the client_id URL contains a NUL"
-    } else {
-        return Ok(());
-    };
-    Err(Error::InvalidUrl(refusal.into()))
-}
-
-/// A lifetime in seconds that reaches over ten years ahead of now whatever good ticket it is counted from.
-const LONGEST_LIFETIME: u64 = (LIFETIME_SECONDS + TICKET_SECONDS).unsigned_abs();
-
-/// A lifetime may be of any length: those over ten years come from headers of others, where RFC 9111 section 1.2.2 takes
-/// what overflows for "for ever". A time outside of the years that can be written is a mistake in its unit.
-fn check_expiry(expiry: Expiry) -> Result<(), Error> {
-    match expiry {
-        Expiry::At(seconds) if !(0..=LATEST_SECOND).contains(&seconds) => Err(Error::InvalidExpiry(
-            "the expiry's year is outside 1970 to 9999: it is a time in seconds since 1970".into(),
-        )),
-        Expiry::At(_) | Expiry::After(_) => Ok(()),
-    }
-}
-
-fn not_a_ticket() -> Error {
-    Error::InvalidTicket("the ticket is not one that a get gave".into())
-}
-
-fn columns<const N: usize>(row: Row) -> Result<[Value; N], Error> {
-    row.try_into().map_err(|_| Error::Storage)
-}
-
-fn int64(value: &Value) -> Result<i64, Error> {
-    match value {
-        Value::Int64(number) => Ok(*number),
-        _ => Err(Error::Storage),
     }
 }
 

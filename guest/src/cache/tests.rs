@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::ERROR_TEXT_BYTES;
+use crate::limits::{ERROR_TEXT_BYTES, LATEST_SECOND, LIFETIME_SECONDS, TICKET_SECONDS, URL_BYTES};
 use crate::sql::SqlError;
 
 mod many;

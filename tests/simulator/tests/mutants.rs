@@ -27,7 +27,7 @@ const fn mutant(
 /// A get and a get-many have the same look at the expiry, and each its statement, which has looked before.
 const EXPIRY_TAKEN_ON_TRUST: GuestMutant = mutant(
     "the expiry is checked again",
-    "cache.rs",
+    "cache/rows.rs",
     "Value::Int64(expires_at)) if *expires_at > ticket.read_at() =>",
     "Value::Int64(expires_at)) =>",
 );
@@ -62,14 +62,19 @@ const MUTANTS: [GuestMutant; 23] = [
     ),
     mutant(
         "a URL in an array is quoted",
-        "cache.rs",
+        "cache/rows.rs",
         "array.push('\"');\n        let mut rest",
         "if true {\n            array.push_str(text);\n            continue;\n        }\n        let mut rest",
     ),
-    mutant("a quote in an array is escaped", "cache.rs", "rest.find(['\"', '\\\\'])", "rest.find(['\\\\'])"),
+    mutant(
+        "a quote in an array is escaped",
+        "cache/rows.rs",
+        "rest.find(['\"', '\\\\'])",
+        "rest.find(['\\\\'])",
+    ),
     mutant(
         "a backslash in an array is escaped",
-        "cache.rs",
+        "cache/rows.rs",
         "rest.find(['\"', '\\\\'])",
         "rest.find(['\"'])",
     ),
@@ -87,7 +92,7 @@ const MUTANTS: [GuestMutant; 23] = [
     ),
     mutant(
         "a lifetime of any length is kept",
-        "cache.rs",
+        "cache/arguments.rs",
         "Expiry::At(_) | Expiry::After(_) => Ok(()),",
         "Expiry::After(seconds) if seconds > LONGEST_LIFETIME => check_expiry(Expiry::At(-1)),\n        Expiry::At(_) | Expiry::After(_) => Ok(()),",
     ),
@@ -107,13 +112,13 @@ const MUTANTS: [GuestMutant; 23] = [
     ),
     mutant(
         "freshness is in milliseconds",
-        "cache.rs",
+        "cache/rows.rs",
         ".unsigned_abs() / 1_000,",
         ".unsigned_abs() / 1_000_000,",
     ),
     mutant(
         "an expiry is rounded down",
-        "cache.rs",
+        "cache/rows.rs",
         "expires_at.div_euclid(MICROS)",
         "(expires_at + MICROS - 1).div_euclid(MICROS)",
     ),
