@@ -3,7 +3,7 @@
 use cimd_cache_guest::cache::Expiry;
 use cimd_cache_guest::sql::{Row, SqlError, Value};
 
-use super::Answer;
+use super::script::Answer;
 
 pub(super) struct Arguments {
     pub(super) at: Expiry,

@@ -6,7 +6,8 @@ use cimd_cache_guest::cache::{Cache, Entry, Lookup};
 use cimd_cache_guest::error::Error;
 use cimd_cache_guest::sql::{Row, Value};
 
-use super::{Answer, asked, looked_up, moment, translated};
+use super::expected::{looked_up, moment, translated};
+use super::script::{Answer, asked};
 
 /// What is asked for: the second is no key, and the last is there already.
 const URLS: [&str; 5] = ["u", "", "{}", "v\"\\", "u"];
