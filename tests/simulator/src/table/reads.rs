@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cimd_cache_guest::sql::{Row, Value};
 
-use super::{Document, Table};
+use super::rows::{Document, Table};
 use crate::history::Micros;
 use crate::mutant::Mutant;
 
