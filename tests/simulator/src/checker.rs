@@ -14,67 +14,21 @@
 //! * Which of two is later is promised while the clock runs forward. If it was set back between the first of the two and
 //!   the end of what they may still do, the later one must lie more than ten minutes past the latest time from before.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::ops::Range;
+use crate::history::{Answer, Between, CallFailure, Expiry, History, Micros, Refusal, Request, Ticket};
 
-use crate::history::{
-    Answer, Between, CallFailure, Expiry, History, Micros, Position, Refusal, Request, Ticket,
-};
-
+mod facts;
 mod key;
+mod limits;
 mod put;
+mod violation;
+mod writes;
 
-use key::Key;
+use facts::Facts;
+use limits::{SECOND, STATEMENT, SWEEP_ROWS};
 use put::Put;
+use violation::{Judgement, demand, violation};
 
-const SECOND: Micros = 1_000_000;
-/// 5: for how long a ticket is good.
-const TICKET: Micros = 600 * SECOND;
-/// 5: how far ahead of now a fetch may lie before its row is one from the future.
-const FUTURE_TOLERANCE: Micros = 60 * SECOND;
-/// 5: no statement runs for longer.
-const STATEMENT: Micros = FUTURE_TOLERANCE;
-/// 6: how far ahead an expiry may lie.
-const LIFETIME: Micros = 87_660 * 3_600 * SECOND;
-/// 6: the last second of the year 9999.
-const LATEST_SECOND: i64 = 253_402_300_799;
-/// 12: the most that one sweep removes, whatever it was asked.
-const SWEEP_ROWS: u32 = 1_000;
-
-/// An answer that the contract does not allow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The number in the contract.
-    pub rule: u8,
-    /// The calls that contradict each other, by their index in the history; the first gave the answer.
-    pub calls: Vec<usize>,
-    /// What is wrong, in words.
-    pub explanation: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "contract {}: {} (calls {:?})", self.rule, self.explanation, self.calls)
-    }
-}
-
-impl Violation {
-    /// 1: the answers of a get-many are of one statement. What is wrong with them beside each other, if anything is.
-    pub(crate) fn of_get_many(calls: Range<usize>, discord: Option<&str>) -> Option<Self> {
-        discord.map(|why| Self { rule: 1, calls: calls.collect(), explanation: why.into() })
-    }
-
-    /// 12: after eleven years, sweeps until `last` have removed all `rows`, each once, left none, and said so.
-    pub(crate) fn of_sweeps(last: usize, rows: u64, removed: u64, left: u64, more: bool) -> Option<Self> {
-        let explanation = || {
-            format!(
-                "of {rows} rows the last sweeps removed {removed} and left {left}, and said {more} to more"
-            )
-        };
-        demand(removed == rows && left == 0 && !more, 12, &[last], explanation).err()
-    }
-}
+pub use violation::Violation;
 
 /// Judges every answer of a history. `permits` says for a call, by its index, whether the circumstances allowed it to
 /// fail in that way.
@@ -93,95 +47,7 @@ pub fn check(history: &History, permits: impl Fn(usize, CallFailure) -> bool) ->
     if violations.is_empty() { Ok(()) } else { Err(violations) }
 }
 
-/// What a history says, in the order in which the rules need it.
-struct Facts<'a> {
-    history: &'a History,
-    keys: HashMap<usize, Key>,
-    /// The key of each document, and its put's place there.
-    documents: HashMap<u64, (usize, usize)>,
-    /// In the order in which they began.
-    purges: Vec<Removal>,
-}
-
-/// A delete or a purge that may have taken effect.
-#[derive(Clone, Copy, Debug)]
-struct Removal {
-    call: usize,
-    began: Position,
-    settled: Position,
-    /// From when on it is certain that it took effect; none if it never is.
-    known: Option<Position>,
-    now: Between,
-}
-
-/// When a document was fetched or deleted.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    at: Between,
-    /// The position from which on the clock's steps matter: the time is from no earlier.
-    since: Position,
-}
-
-type Judgement = Result<(), Violation>;
-
-impl<'a> Facts<'a> {
-    fn of(history: &'a History) -> Self {
-        let mut facts = Self { history, keys: HashMap::new(), documents: HashMap::new(), purges: Vec::new() };
-        for (index, call) in history.calls.iter().enumerate() {
-            if let Answer::Refused(_) | Answer::Failed(CallFailure::NotConfigured) = call.answer {
-                continue;
-            }
-            let removal = |done| Removal {
-                call: index,
-                began: call.began,
-                settled: call.settled,
-                known: if done { Some(call.ended) } else { None },
-                now: call.now,
-            };
-            match call.request {
-                Request::Put { key, document, expiry, ticket } => {
-                    if let Some(put) = Put::of(index, call, document, expiry, ticket) {
-                        facts.keys.entry(key).or_default().puts.push(put);
-                    }
-                }
-                Request::Delete { key } => {
-                    let delete = removal(matches!(call.answer, Answer::Deleted(_)));
-                    facts.keys.entry(key).or_default().deletes.push(delete);
-                }
-                Request::Purge => facts.purges.push(removal(call.answer == Answer::Purged)),
-                Request::Get { .. } | Request::Sweep { .. } => {}
-            }
-        }
-        facts.purges.sort_by_key(|purge| purge.began);
-        for (&number, key) in &mut facts.keys {
-            key.puts.sort_by_key(|put| put.began);
-            key.deletes.sort_by_key(|delete| delete.began);
-            for (place, put) in key.puts.iter().enumerate() {
-                let other = facts.documents.insert(put.document, (number, place));
-                assert!(other.is_none(), "two puts have the document {}", put.document);
-            }
-        }
-        facts.learn_from_hits();
-        facts
-    }
-
-    /// A put whose document was seen has been stored.
-    fn learn_from_hits(&mut self) {
-        for call in &self.history.calls {
-            if let (Request::Get { key }, Answer::Hit { document, .. }) = (call.request, call.answer)
-                && let Some(&(of_key, place)) = self.documents.get(&document)
-                && of_key == key
-                && let Some(found) = self.keys.get_mut(&key)
-            {
-                let put = &mut found.puts[place];
-                put.known = Some(put.known.map_or(call.ended, |known| known.min(call.ended)));
-            }
-        }
-        for key in self.keys.values_mut() {
-            key.index();
-        }
-    }
-
+impl Facts<'_> {
     fn judge(&self, index: usize, permits: &impl Fn(usize, CallFailure) -> bool) -> Judgement {
         let call = &self.history.calls[index];
         match (call.request, call.answer) {
@@ -343,33 +209,6 @@ impl<'a> Facts<'a> {
             answer => violation(14, &[index], format!("{answer:?} is no answer to a valid put")),
         }
     }
-
-    /// Whether `one` is later than `other`, both of which have done what they can do by `until`.
-    fn surely_later(&self, one: Moment, other: Moment, until: Position) -> bool {
-        if one.at.earliest <= other.at.latest {
-            return false;
-        }
-        let from = one.since.min(other.since);
-        self.history
-            .steps_back
-            .iter()
-            .filter(|step| (from..=until).contains(&step.at))
-            .all(|step| one.at.earliest > step.peak.saturating_add(TICKET))
-    }
-
-    /// The latest time that the clock showed from `from` to `until`, at which it may have shown `now`.
-    fn latest_time(&self, from: Position, until: Position, now: Micros) -> Micros {
-        let steps = self.history.steps_back.iter().filter(|step| (from..=until).contains(&step.at));
-        steps.map(|step| step.peak).fold(now, Micros::max)
-    }
-}
-
-fn demand(kept: bool, rule: u8, calls: &[usize], explanation: impl FnOnce() -> String) -> Judgement {
-    if kept { Ok(()) } else { violation(rule, calls, explanation()) }
-}
-
-fn violation(rule: u8, calls: &[usize], explanation: String) -> Judgement {
-    Err(Violation { rule, calls: calls.to_vec(), explanation })
 }
 
 #[cfg(test)]

@@ -1,7 +1,15 @@
 //! What follows from a put's own arguments and its time.
 
-use super::{FUTURE_TOLERANCE, LATEST_SECOND, LIFETIME, Moment, SECOND, TICKET};
+use super::limits::{FUTURE_TOLERANCE, LATEST_SECOND, LIFETIME, SECOND, TICKET};
 use crate::history::{Answer, Between, Call, Expiry, Micros, Position, Ticket};
+
+/// When a document was fetched or deleted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) at: Between,
+    /// The position from which on the clock's steps matter: the time is from no earlier.
+    pub(super) since: Position,
+}
 
 /// A put that may have been stored.
 #[derive(Clone, Debug)]

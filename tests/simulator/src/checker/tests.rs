@@ -1,7 +1,7 @@
 //! Small histories: for each rule one that breaks it, and its neighbours that do not.
 
 use super::*;
-use crate::history::{Call, StepBack};
+use crate::history::{Call, Position, StepBack};
 
 const NOON: Micros = 1_795_435_200 * SECOND;
 const MINUTE: Position = 60;
