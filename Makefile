@@ -24,8 +24,8 @@ bench: setup ## Measure single calls, and the cache beside native code (BENCH="-
 	cargo bench --locked -p cimd-cache --features internals
 	cargo run --locked --release -p cimd-cache --features internals -- bench $(BENCH)
 
-# libFuzzer by way of cargo-fuzz, without the sanitizers that a stable compiler has not; it needs a C++ compiler. Of what
-# it finds, only inputs that reach code which no kept one reaches are added to those.
+# libFuzzer through cargo-fuzz, without sanitizers, which a stable compiler does not have; it needs a C++ compiler. Of the
+# inputs that it finds, it keeps those that reach code which no kept input reaches.
 FUZZ_TARGETS = metadata url ticket rows
 FUZZ_SECONDS = 60
 CARGO_FUZZ = cargo fuzz run --fuzz-dir tests/fuzz/libfuzzer --sanitizer none --target-dir target/fuzz

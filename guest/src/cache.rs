@@ -1,7 +1,8 @@
 //! The calls: each checks its arguments, sends a statement, and reads the answer out of rows.
 //!
-//! Which of two writes wins is decided by the SQL, because only the database sees both. Here stands what can be
-//! decided before and after: the limits, the freshness of what came back, and what an empty answer means.
+//! The SQL decides which of two writes wins, because only the database sees both. This module decides what
+//! can be decided before and after: the limits, the freshness of what came back, and what an empty answer
+//! means.
 
 use crate::document;
 use crate::error::Error;
@@ -37,12 +38,13 @@ impl<S: Sql> Cache<S> {
         Ok(fresh(metadata, &expires_at, ticket)?.map_or(Lookup::Miss(ticket), Lookup::Hit))
     }
 
-    /// Looks up several documents at one moment: what a get of each URL would answer then, in the order of the URLs.
+    /// Looks up several documents at one moment. Returns what a get of each URL would return at that moment,
+    /// in the order of the URLs.
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get), for each URL: a URL that cannot be a key is refused by itself, and what fails on the
-    /// database's side fails for all the others.
+    /// Those of [`get`](Self::get), for each URL. A URL that cannot be a key is refused without affecting the
+    /// others; a failure of the database is the answer for all the others.
     pub fn get_many(&mut self, urls: &[String]) -> Vec<Result<Lookup, Error>> {
         let mut answers = Vec::with_capacity(urls.len());
         if urls.len() > URLS_AT_ONCE {
@@ -50,7 +52,7 @@ impl<S: Sql> Cache<S> {
             answers.resize(urls.len(), Err(Error::InvalidUrl(refusal.into())));
             return answers;
         }
-        // Those that cannot be keys have their answers; the others wait for the one that the statement gives to all.
+        // URLs that cannot be keys have their answers now; the statement answers the others.
         let mut keys = Vec::with_capacity(urls.len());
         for url in urls {
             let checked = check_url(url);
@@ -69,7 +71,7 @@ impl<S: Sql> Cache<S> {
         answers
     }
 
-    /// What is fresh at one moment: an answer for each URL, to the place that stands beside it.
+    /// Looks up `keys`, each a URL with the place of its answer in `answers`.
     fn find(&mut self, keys: &[(&str, usize)], answers: &mut [Result<Lookup, Error>]) -> Result<(), Error> {
         let parameters = vec![Value::Text(array(keys)), Value::Int64(keys.len() as i64)];
         let rows = self.0.query(&statements::GET_MANY, parameters)?;
@@ -89,7 +91,8 @@ impl<S: Sql> Cache<S> {
             }
             match (url, fresh(metadata, &expires_at, ticket)?) {
                 (Value::Text(url), Some(entry)) => {
-                    // Rows come in the order of the index: if that is how they were asked for, this is one of the next.
+                    // Rows come in the order of the index. If the URLs are in that order too, this is one of
+                    // the next.
                     next = if in_order { next } else { 0 };
                     let mut left = keys.len();
                     while left > 0 && keys[next % keys.len()].0 != url {
@@ -109,7 +112,7 @@ impl<S: Sql> Cache<S> {
         if moment.is_none() {
             return Err(Error::Storage);
         }
-        // What occurs more than once was found where it occurs first.
+        // A URL that occurs more than once was found where it occurs first.
         for (at, (url, place)) in keys.iter().enumerate() {
             if !in_order && let Some((_, first)) = keys[..at].iter().find(|(before, _)| before == url) {
                 answers[*place] = answers[*first].clone();
@@ -122,8 +125,8 @@ impl<S: Sql> Cache<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidUrl`], [`Error::InvalidMetadata`], [`Error::InvalidExpiry`], [`Error::InvalidTicket`], and those
-    /// of the database. After `Unavailable` and `TimedOut` it may have been stored.
+    /// [`Error::InvalidUrl`], [`Error::InvalidMetadata`], [`Error::InvalidExpiry`], [`Error::InvalidTicket`],
+    /// and those of the database. After `Unavailable` and `TimedOut` it may have been stored.
     pub fn put(
         &mut self,
         url: &str,
@@ -138,7 +141,8 @@ impl<S: Sql> Cache<S> {
 
         let (at, after) = match expiry {
             Expiry::At(seconds) => (Value::Int64(seconds), Value::Null),
-            // Longer than any that is kept, and short enough to calculate with: the statement cuts it to ten years.
+            // Longer than any lifetime that is kept, and short enough to calculate with: the statement cuts
+            // it to ten years.
             Expiry::After(seconds) => {
                 (Value::Null, Value::Int64(seconds.min(LONGEST_LIFETIME).cast_signed()))
             }
@@ -152,9 +156,9 @@ impl<S: Sql> Cache<S> {
         if rows.is_empty() { self.why_not_stored(ticket) } else { Ok(PutOutcome::Stored) }
     }
 
-    /// Why a put stored nothing: something newer is known, or the ticket has run out, or it is ahead of the clock. A
-    /// little ahead it may be after a failover to a clock that is behind, and a get puts that right; further ahead no get
-    /// can have given it.
+    /// Why a put stored nothing: something newer is known, or the ticket has run out, or it is ahead of the
+    /// clock. After a failover to a clock that is behind, a ticket may be a little ahead, and another get
+    /// solves that. No get can have given one that is further ahead.
     fn why_not_stored(&mut self, ticket: Option<Ticket>) -> Result<PutOutcome, Error> {
         let row = self.one_row(&statements::CLOCK, Vec::new())?;
         let [now, purged_at] = columns(row)?;
@@ -173,11 +177,12 @@ impl<S: Sql> Cache<S> {
         }
     }
 
-    /// Removes a document and says whether there was one.
+    /// Removes a document. Returns whether a get would have hit.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidUrl`], and those of the database. After `Unavailable` and `TimedOut` it may have been applied.
+    /// [`Error::InvalidUrl`], and those of the database. After `Unavailable` and `TimedOut` it may have been
+    /// applied.
     pub fn delete(&mut self, url: &str) -> Result<bool, Error> {
         check_url(url)?;
         let row = self.one_row(&statements::DELETE, vec![Value::Text(url.to_owned())])?;
@@ -213,8 +218,8 @@ impl<S: Sql> Cache<S> {
                 removed += u32::try_from(rows.len()).unwrap_or(u32::MAX - removed);
             }
         }
-        // One that removed all it may need not ask whether there are more. One that did not has to: other sweepers may
-        // have removed the rows that it had chosen.
+        // A sweep that removed as many as it may need not ask whether there are more. One that removed fewer
+        // must: other sweepers may have removed the rows that it had chosen.
         if limit > 0 && removed >= limit {
             return Ok(SweepOutcome { removed, more: true });
         }

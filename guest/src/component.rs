@@ -1,4 +1,5 @@
-//! The rules as the exports of the world, and the import `sql` as their database. Only types are converted here.
+//! The rules as the exports of the world, and the import `sql` as their database. This file only converts
+//! types.
 
 use crate::cache::{Cache, Expiry, Lookup, PutOutcome};
 use crate::error::Error;
@@ -19,7 +20,7 @@ mod generated {
 use generated::cimd::cache::sql as import;
 use generated::exports::cimd::cache::{cache as wit, maintenance};
 
-/// What the world's exports are implemented on.
+/// Implements the world's exports.
 struct Component;
 
 impl wit::Guest for Component {

@@ -1,12 +1,12 @@
 //! What may be stored as a document.
 //!
-//! Postgres checks JSON too, but not all that matters here, and by an error that looks the same to everybody. The
-//! rules exist for what would otherwise go wrong later: a member name that appears twice is read one way by one
-//! parser and another way by the next; a number such as `1e131071` comes back from `jsonb` as 131,072 digits;
-//! `jsonb` cannot hold `\u0000` at all.
+//! Postgres checks JSON too, but not everything that matters here, and its error is the same for every cause.
+//! The rules prevent what would otherwise go wrong later: two parsers may read a member name that appears
+//! twice in two ways; a number such as `1e131071` comes back from `jsonb` as 131,072 digits; `jsonb` cannot
+//! hold `\u0000` at all.
 //!
-//! serde_json parses, with its own limits; two things it does not report, the nesting and the length of numbers once
-//! written out, are measured on the text beforehand.
+//! serde_json parses, with its own limits. It does not report two things, the nesting and the length of
+//! numbers written out: these are measured on the text first.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::limits::{METADATA_BYTES, METADATA_NESTING};
 ///
 /// # Errors
 ///
-/// [`Error::InvalidMetadata`]; its text names the rule and the place, and repeats nothing of the document.
+/// [`Error::InvalidMetadata`]. Its text names the rule and the place, and repeats nothing of the document.
 pub fn check(text: &str) -> Result<(), Error> {
     // Before anything that takes time in proportion to the text.
     if text.len() > METADATA_BYTES {
@@ -38,7 +38,7 @@ pub fn check(text: &str) -> Result<(), Error> {
         return Err(refused(format!("the metadata nests deeper than {METADATA_NESTING} levels")));
     }
     if let Err(error) = serde_json::from_str::<Storable>(text) {
-        // Errors of this category are those that `Storable` raises, in our words.
+        // `Storable` raises the errors of this category, in this module's words.
         return Err(refused(if error.classify() == Category::Data {
             error.to_string()
         } else {
@@ -55,7 +55,8 @@ pub fn check(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// One cause, told from the others by what the parser says. Where it comes to say that otherwise, it is just not JSON.
+/// The cause, recognised by the parser's message. If a later parser words it differently, the text is just
+/// not JSON.
 fn what_is_wrong(text: &str, error: &serde_json::Error) -> &'static str {
     let said = error.to_string();
     let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
@@ -74,7 +75,7 @@ fn what_is_wrong(text: &str, error: &serde_json::Error) -> &'static str {
     }
 }
 
-/// White space in JSON (RFC 8259 section 2), which is less than what Rust calls so.
+/// White space in JSON (RFC 8259 section 2). Rust's definition has more characters.
 const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 fn refused(text: String) -> Error {
@@ -154,8 +155,8 @@ fn no_nul<E: de::Error>(text: &str) -> Result<Storable, E> {
     Ok(Storable)
 }
 
-/// How deep a text nests, and how many bytes it has once its numbers are written out in plain decimal. Right for
-/// valid JSON; for anything else some number, at no risk.
+/// How deep a text nests, and how many bytes it has with its numbers in plain decimal. Correct for valid
+/// JSON; unspecified but harmless for anything else.
 #[derive(Debug, PartialEq)]
 struct Measure {
     nesting: usize,
@@ -209,8 +210,8 @@ fn string_length(text: &[u8]) -> usize {
     text.len()
 }
 
-/// The length of a JSON number in plain decimal, as Postgres' `numeric` writes it: no exponent, no leading zeros,
-/// all digits after the point kept.
+/// The length of a JSON number in plain decimal, as Postgres' `numeric` writes it: no exponent, no leading
+/// zeros, all digits after the point kept.
 fn plain_length(number: &[u8]) -> usize {
     let unsigned = number.strip_prefix(b"-").unwrap_or(number);
     let exponent_at = unsigned.iter().position(|byte| matches!(byte, b'e' | b'E')).unwrap_or(unsigned.len());
@@ -224,7 +225,8 @@ fn plain_length(number: &[u8]) -> usize {
         mantissa.iter().filter(|&&byte| byte != b'.').take_while(|&&byte| byte == b'0').count();
     let significant = leading_zeros < integer + fraction;
     if !significant && exponent > METADATA_BYTES as i64 {
-        // Postgres refuses a large exponent of zero too. Like any other number with it, it is too long.
+        // Postgres refuses zero with a large exponent too. It is too long, like any other number with that
+        // exponent.
         return usize::MAX;
     }
     let integer_digits =
@@ -236,8 +238,8 @@ fn plain_length(number: &[u8]) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 
-/// An exponent with its sign. One of too many digits becomes the largest there is: as a number it would not fit
-/// anywhere.
+/// An exponent with its sign. One with too many digits becomes the largest possible: the number is too long
+/// in any case.
 fn parse_exponent(text: &[u8]) -> i64 {
     let (digits, negative) = match text {
         [b'-', digits @ ..] => (digits, true),

@@ -1,5 +1,5 @@
-//! The checks on a call's arguments, before the database is asked. Those on a document have a module of their own,
-//! [`crate::document`].
+//! The checks on a call's arguments, before the database is asked. [`crate::document`] has those on a
+//! document.
 
 use super::types::Expiry;
 use crate::error::Error;
@@ -18,11 +18,12 @@ pub(super) fn check_url(url: &str) -> Result<(), Error> {
     Err(Error::InvalidUrl(refusal.into()))
 }
 
-/// A lifetime in seconds that reaches over ten years ahead of now whatever good ticket it is counted from.
+/// A lifetime in seconds that ends over ten years ahead of now, whatever good ticket it is counted from.
 pub(super) const LONGEST_LIFETIME: u64 = (LIFETIME_SECONDS + TICKET_SECONDS).unsigned_abs();
 
-/// A lifetime may be of any length: those over ten years come from headers of others, where RFC 9111 section 1.2.2 takes
-/// what overflows for "for ever". A time outside of the years that can be written is a mistake in its unit.
+/// A lifetime may have any length: one over ten years comes from another party's header, where RFC 9111
+/// section 1.2.2 takes a number that overflows for "for ever". A time outside the years that can be written
+/// is a mistake in its unit.
 pub(super) fn check_expiry(expiry: Expiry) -> Result<(), Error> {
     match expiry {
         Expiry::At(seconds) if !(0..=LATEST_SECOND).contains(&seconds) => Err(Error::InvalidExpiry(

@@ -1,4 +1,4 @@
-//! What goes into a statement's parameters, and what its rows mean.
+//! What a statement's parameters say, and what its rows mean.
 
 use super::types::Entry;
 use crate::error::Error;
@@ -6,9 +6,9 @@ use crate::limits::MICROS;
 use crate::sql::{Row, Value};
 use crate::ticket::Ticket;
 
-/// What rows say of a document, if it is fresh at the ticket's moment. The statement has looked at the expiry already. It
-/// is looked at once more because an expired document must not be served whatever a host's database makes of the
-/// statement.
+/// What a row says of a document, if it is fresh at the ticket's moment. The statement has checked the expiry
+/// already. This checks it again, because an expired document must not be served, whatever a host's database
+/// makes of the statement.
 pub(super) fn fresh(metadata: Value, expires_at: &Value, ticket: Ticket) -> Result<Option<Entry>, Error> {
     match (metadata, expires_at) {
         (Value::Text(metadata), Value::Int64(expires_at)) if *expires_at > ticket.read_at() => {
@@ -24,8 +24,8 @@ pub(super) fn fresh(metadata: Value, expires_at: &Value, ticket: Ticket) -> Resu
     }
 }
 
-/// Texts as Postgres reads an array of them. Each is quoted, because what is not may mean NULL, a number of dimensions, or
-/// an array within.
+/// Texts as Postgres reads an array of them. Each is quoted, because an unquoted one may mean NULL, a number
+/// of dimensions, or an inner array.
 pub(super) fn array(texts: &[(&str, usize)]) -> String {
     let mut array = String::new();
     for (text, _) in texts {

@@ -1,5 +1,5 @@
-//! The rules that need no database, on one that answers what the test wants. What the SQL decides is tested on a
-//! real Postgres.
+//! The rules that need no real database, on one that answers what the test wants. Other tests run what the
+//! SQL decides on a real Postgres.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ mod many;
 const NOW: i64 = 1_795_465_560 * MICROS;
 const PURGED: i64 = 1_700_000_000 * MICROS;
 
-/// Answers in order, and remembers what was asked.
+/// Answers in order, and records the statements.
 #[derive(Default)]
 struct Script {
     answers: VecDeque<Result<Vec<Row>, SqlError>>,
@@ -160,7 +160,7 @@ fn a_sweep_removes_expired_rows_then_purged_ones_up_to_its_limit() {
     let left = |more| Ok(vec![vec![Value::Int64(PURGED), Value::Boolean(more)]]);
     let limit = |n| vec![Value::Int64(n)];
 
-    // Other sweepers may have been at the rows that it chose.
+    // Other sweepers may have removed the rows that it chose.
     for more in [false, true] {
         let mut both = script([rows(3), rows(2), left(more)]);
         assert_eq!(Cache(&mut both).sweep(10), Ok(SweepOutcome { removed: 5, more }));
@@ -190,7 +190,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// A row of a get-many, mostly of one moment and of a URL that was asked for.
+/// A row of a get-many, mostly from one moment and for a URL of the call.
 fn any_row_of_many() -> impl Strategy<Value = Row> {
     let time = |usual| prop_oneof![20 => Just(Value::Int64(usual)), 1 => any_value()];
     let text = |text: &str| Just(Value::Text(text.to_owned()));

@@ -1,4 +1,4 @@
-//! What calls take and give, as in the WIT.
+//! What calls take and return, as in the WIT.
 
 use crate::ticket::Ticket;
 

@@ -1,10 +1,10 @@
-//! The kept inputs: those written by hand, under names that say what they are, and those with which the fuzzer reached
-//! code that no other input reaches.
+//! The kept inputs: those written by hand, under names that say what they are, and those with which the
+//! fuzzer reached code that no other input reaches.
 //!
-//! Each target has one file, `corpus/TARGET.jsonl`: an input per line, as a JSON object with an `input` and, if it was
-//! written by hand, a `name`. The named ones come first, in the order of their names, then the others, in the order of
-//! their bytes. libFuzzer wants a directory with a file for each input: the program [`corpus`](../corpus/index.html)
-//! unpacks one, and packs it again.
+//! Each target has one file, `corpus/TARGET.jsonl`: an input per line, as a JSON object with an `input` and,
+//! if it was written by hand, a `name`. The named ones come first, in the order of their names, then the
+//! others, in the order of their bytes. libFuzzer wants a directory with a file for each input: the program
+//! `corpus` unpacks one, and packs it again.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -22,8 +22,8 @@ pub struct Kept {
     pub input: String,
 }
 
-/// The kept inputs of a target, each with a name by which it can be found, in an order that does not change. A document
-/// that somebody published is an input for `metadata` too.
+/// The kept inputs of a target, each with a name by which it can be found, in an order that does not change.
+/// A document that somebody published is an input for `metadata` too.
 ///
 /// # Errors
 ///
@@ -62,8 +62,8 @@ pub fn unpacked(text: &str) -> io::Result<Vec<Kept>> {
     text.lines().enumerate().map(kept).collect()
 }
 
-/// The text of a packed file. It depends on the inputs alone: not on their order, and an input that is there twice is
-/// kept once.
+/// The text of a packed file. It depends on the inputs alone: not on their order, and an input that is there
+/// twice is kept once.
 #[must_use]
 pub fn packed(mut kept: Vec<Kept>) -> String {
     kept.sort_by(|one, other| match (&one.name, &other.name) {
@@ -83,7 +83,8 @@ pub fn packed(mut kept: Vec<Kept>) -> String {
     kept.iter().map(line).collect()
 }
 
-/// Writes each input into a file of its own, under its name or a number, in a directory that is made for them.
+/// Writes each input into a file of its own, under its name or a number, in a directory that is made for
+/// them.
 ///
 /// # Errors
 ///
@@ -100,8 +101,8 @@ pub fn write_directory(path: &Path, kept: &[Kept]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the inputs of a directory. A file whose name has only hexadecimal digits has no name: libFuzzer gave it its hash,
-/// or [`write_directory`] a number.
+/// Reads the inputs of a directory. A file whose name has only hexadecimal digits has no name: libFuzzer gave
+/// it its hash, or [`write_directory`] a number.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
-//! A second reader of JSON, to judge the first: it knows RFC 8259 and the contract's point 7, and nothing of the guest's
-//! code or of serde_json. Plain recursive descent, with everything written out in memory that the guest only counts.
+//! A second reader of JSON, to judge the first. It is written from RFC 8259 and the contract's point 7, and
+//! uses nothing of the guest or of serde_json. It is plain recursive descent, and writes out in memory what
+//! the guest only counts.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +8,22 @@ mod number;
 
 use number::{is_on_the_edge, without_idle_zeros, written_out};
 
-/// The numbers of the contract, once more: a limit that moves in the guest has to be moved here too.
+/// The numbers of the contract, repeated on purpose: a limit that changes in the guest must be changed here
+/// too.
 const BYTES: usize = 16_384;
 const NESTING: usize = 64;
 
-/// A JSON value. Numbers are in plain decimal, without what does not change their value, so that two documents are equal
-/// if these are.
+/// A JSON value. Numbers are in plain decimal, without anything that does not change their value, so that two
+/// documents are equal if their values here are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `null`
     Null,
     /// `true`, `false`
     Boolean(bool),
-    /// As `-12.5`: no exponent, no zeros before or behind, and no `-0`.
+    /// As `-12.5`: no exponent, no idle zeros, and no `-0`.
     Number(String),
-    /// With its escapes resolved.
+    /// With its escapes decoded.
     Text(String),
     /// In order.
     Array(Vec<Value>),
@@ -57,7 +59,8 @@ pub struct Document {
     pub value: Value,
     /// How many bytes its text has with its numbers in plain decimal.
     pub written_out: usize,
-    /// Whether it has a number so close to a double's range that a reader may round it to either side.
+    /// Whether it has a number so close to the end of a double's range that a reader may round it to either
+    /// side.
     pub on_the_edge: bool,
 }
 
@@ -65,7 +68,7 @@ pub struct Document {
 ///
 /// # Errors
 ///
-/// The first fault, from the left, but for what only the whole text shows.
+/// The first fault from the left, except for those that only the whole text shows.
 pub fn read(text: &str) -> Result<Document, Fault> {
     if text.len() > BYTES {
         return Err(Fault::Large);
@@ -80,7 +83,7 @@ pub fn read(text: &str) -> Result<Document, Fault> {
     }
 }
 
-/// Reads any JSON, of any length once written out: what a database gives back.
+/// Reads any JSON, of any length written out: what a database returns.
 ///
 /// # Errors
 ///
@@ -198,7 +201,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What follows a quotation mark, up to and with the next.
+    /// What follows an opening quote, through the closing one.
     fn text(&mut self) -> Result<String, Fault> {
         let mut text = String::new();
         loop {
@@ -274,7 +277,7 @@ impl<'a> Reader<'a> {
             if digits.is_empty() {
                 return Err(Fault::Syntax);
             }
-            // More digits than an i64 has make a number that is too long in either direction.
+            // With more digits than an i64 holds, the number is too long whatever the sign.
             let size = digits.parse::<i64>().unwrap_or(i64::MAX);
             if minus { -size } else { size }
         } else {

@@ -1,10 +1,10 @@
-//! The kept inputs, and a bounded number of variations of them, the same in every run. To go on from here, with
-//! coverage as the guide: `make fuzz`.
+//! The kept inputs, and a bounded number of variations of them, the same in every run. `make fuzz` goes on
+//! from here, guided by coverage.
 
 use cimd_cache_fuzz::mutate::mutated;
 use cimd_cache_fuzz::{TARGETS, Target, corpus};
 
-/// So many that all of it is a matter of seconds, without optimisation.
+/// As many as take a few seconds without optimisation.
 const VARIATIONS: u64 = 100_000;
 
 /// Shows the input if the target panics on it.

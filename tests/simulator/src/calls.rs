@@ -7,8 +7,8 @@ use cimd_cache_guest::ticket::Ticket as GuestTicket;
 
 use crate::history::{Answer, CallFailure, Expiry, Refusal, Request};
 
-/// The URL that a key of a history stands for. A key is any text, and several are sent in one, so some are what means
-/// something there.
+/// The URL that a key of a history stands for. A key may be any text, and the keys of a get-many are sent as
+/// one, so some have characters with a meaning there.
 pub fn url(key: usize) -> String {
     match key % 3 {
         0 => format!("https://client-{key}.example/metadata.json"),
@@ -22,7 +22,7 @@ pub fn document(number: u64) -> String {
     format!("{{\"number\":{number}}}")
 }
 
-/// The number of a document; [`u64::MAX`] if it is none of ours.
+/// The number of a document; [`u64::MAX`] if no put of the history stored it.
 pub fn document_number(text: &str) -> u64 {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     digits.parse().unwrap_or(u64::MAX)
@@ -33,7 +33,7 @@ pub fn document_number(text: &str) -> u64 {
 pub(crate) struct Asked {
     pub(crate) request: Request,
     pub(crate) ticket: Option<String>,
-    /// The other keys of a get-many, whose first is that of the request; none, if it is no get-many.
+    /// The other keys of a get-many; the request has the first. None if this is not a get-many.
     pub(crate) also: Option<Vec<usize>>,
 }
 
@@ -42,7 +42,7 @@ impl Asked {
         Self { request, ticket: None, also: None }
     }
 
-    /// What it asks for. A get-many is as many gets as it has keys.
+    /// What it asks for. A get-many is one get for each of its keys.
     pub(crate) fn requests(&self) -> impl Iterator<Item = Request> {
         let others = self.also.iter().flatten().map(|&key| Request::Get { key });
         std::iter::once(self.request).chain(others)
@@ -52,11 +52,11 @@ impl Asked {
 /// What came back.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
-    /// To each request.
+    /// One for each request.
     pub(crate) answers: Vec<Answer>,
-    /// Of a get.
+    /// The ticket of a get.
     pub(crate) ticket: Option<GuestTicket>,
-    /// What is wrong with the answers of a get-many beside each other.
+    /// What is wrong between the answers of a get-many.
     pub(crate) discord: Option<&'static str>,
 }
 
@@ -110,12 +110,12 @@ fn told_of_many(urls: &[String], found: Vec<Found>) -> Told {
     let discord = discord(urls, &found);
     let ticket = found.iter().find_map(ticket);
     let mut answers: Vec<_> = found.into_iter().map(answer_of_get).collect();
-    // So that each call of the history has one, whatever the number.
+    // Each call of the history gets one, however many there are.
     answers.resize(urls.len(), Answer::Lost);
     Told { answers, ticket, discord }
 }
 
-/// What is wrong with the answers of a get-many beside each other. Each by itself is judged as that of a get.
+/// What is wrong between the answers of a get-many. The checker judges each by itself as that of a get.
 fn discord(urls: &[String], found: &[Found]) -> Option<&'static str> {
     if found.len() != urls.len() {
         return Some("there are not as many answers as URLs");

@@ -1,18 +1,21 @@
 //! The contract as a judge of histories.
 //!
-//! It is written from the contract (`ARCHITECTURE.md`, by its numbers) and knows neither the guest nor the SQL. It
-//! blames an answer only if no course of events that the history leaves possible could have led to it: a legal
-//! history is never blamed, however little is known of it. What it needs to believe is:
+//! The checker is written from the contract (`ARCHITECTURE.md`, by its numbers) and knows neither the guest
+//! nor the SQL. It flags an answer only if no possible execution explains it: it never flags a legal history,
+//! however little is known of it. It assumes:
 //!
-//! * A call takes effect once at most, at some position from `began` to `settled`, and not at all after a refusal.
-//! * A put is *known* to be stored from the end of its own call if that said so, and otherwise from the end of the
-//!   first get that hit it.
-//! * Purges go by the order of real time and not by any clock: a ticket is from before a purge if its get had ended
-//!   when the purge began.
-//! * Fetches and deletes go by the database's clock. Where there are several, a ticket is up to twice their tolerance
-//!   earlier than the read by the clock of writes, and of a fetch no more is known than that it began between the two.
-//! * Which of two is later is promised while the clock runs forward. If it was set back between the first of the two and
-//!   the end of what they may still do, the later one must lie more than ten minutes past the latest time from before.
+//! * A call takes effect at most once, at some position from `began` to `settled`, and not at all after a
+//!   refusal.
+//! * A put is *known* to be stored from the end of its own call if that said so, and otherwise from the end
+//!   of the first get that hit it.
+//! * Real time orders purges, and no clock does: a ticket is from before a purge if its get had ended when
+//!   the purge began.
+//! * The database's clock orders fetches and deletes. If there are several clocks, a ticket is up to twice
+//!   their tolerance earlier than the read by the clock of writes, and the fetch is only known to have begun
+//!   between the two.
+//! * The contract promises which of two is later while the clock runs forward. If it was set back between the
+//!   first of the two and the end of what they may still do, the later one must lie more than ten minutes
+//!   past the latest time from before.
 
 use crate::history::{Answer, Between, CallFailure, Expiry, History, Micros, Refusal, Request, Ticket};
 
@@ -30,12 +33,12 @@ use violation::{Judgement, demand, violation};
 
 pub use violation::Violation;
 
-/// Judges every answer of a history. `permits` says for a call, by its index, whether the circumstances allowed it to
-/// fail in that way.
+/// Judges every answer of a history. `permits` says whether the circumstances allowed a call, given by its
+/// index, to fail in that way.
 ///
 /// # Errors
 ///
-/// What the contract does not allow, in the order of the calls.
+/// Everything that the contract does not allow, in the order of the calls.
 ///
 /// # Panics
 ///
@@ -65,8 +68,8 @@ impl Facts<'_> {
                 self.miss(index, key, self.read_at(ticket_at))
             }
             (Request::Delete { key }, Answer::Deleted(false)) => {
-                // What it found is from some moment of its run. In the minute that this may take after its now, a
-                // document can expire and be swept.
+                // It looked at some moment of its run. The run may end a minute after its now, and in that
+                // minute a document can expire and be swept.
                 let latest = call.now.latest.saturating_add(STATEMENT);
                 self.miss(index, key, Between { latest, ..call.now })
             }
@@ -93,11 +96,13 @@ impl Facts<'_> {
     /// 3: a ticket says when its read took place.
     fn ticket(&self, index: usize, at: Micros) -> Judgement {
         let now = self.history.calls[index].now;
-        let right = now.earliest <= self.read_at(at).latest && at <= now.latest;
-        demand(right, 3, &[index], || format!("the ticket says {at}, which is not when the read took place"))
+        let possible = now.earliest <= self.read_at(at).latest && at <= now.latest;
+        demand(possible, 3, &[index], || {
+            format!("the ticket says {at}, which is not when the read took place")
+        })
     }
 
-    /// Between what times a read took place, by the clock of writes, whose ticket says `at`.
+    /// When a read took place whose ticket says `at`, by the clock of writes.
     fn read_at(&self, at: Micros) -> Between {
         Between { earliest: at, latest: at.saturating_add(2 * self.history.clock_tolerance) }
     }
@@ -114,12 +119,12 @@ impl Facts<'_> {
             Some(&(of_key, place)) if of_key == key => &self.keys[&key].puts[place],
             _ => return violation(2, &[index], format!("no put can have stored document {document} there")),
         };
-        // By the clock of writes, and no later than the call.
+        // By the clock of writes, and within the call.
         let (now, read) = (self.history.calls[index].now, self.read_at(read_at));
         let read = Between { earliest: read.earliest.max(now.earliest), latest: read.latest.min(now.latest) };
         self.why_not_there(put, index, read)?;
-        // 3: the expiry in whole seconds and the freshness in whole milliseconds, both rounded down, and neither longer
-        // than any clock allows.
+        // 3: the expiry in whole seconds and the freshness in whole milliseconds, both rounded down, and
+        // neither beyond what any clock allows.
         let seconds = |time: Micros| time.div_euclid(SECOND);
         let millis = |time: Micros| time.max(0).unsigned_abs() / 1_000;
         let Between { earliest, latest } = put.expiry;
@@ -135,7 +140,7 @@ impl Facts<'_> {
         })
     }
 
-    /// Why a put's document cannot be what the call `reader` finds, at `read` by the database's clock.
+    /// Why the call `reader`, at `read` by the database's clock, cannot find a put's document.
     fn why_not_there(&self, put: &Put, reader: usize, read: Between) -> Judgement {
         let call = &self.history.calls[reader];
         let document = put.document;
@@ -153,7 +158,7 @@ impl Facts<'_> {
         }
     }
 
-    /// 2, 12: a document that is known to be stored, is fresh, and that nothing can have displaced is found.
+    /// 2, 12: a get finds a document that is known to be stored, is fresh, and cannot have been displaced.
     fn miss(&self, index: usize, key: usize, read: Between) -> Judgement {
         match self.keys.get(&key).and_then(|key| self.surely_there(key, index, read)) {
             None => Ok(()),

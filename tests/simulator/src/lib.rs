@@ -1,10 +1,10 @@
-//! Random histories of the cache, and a judge of them.
+//! Random histories of the cache, and a checker that judges them.
 //!
-//! The guest's rules are deterministic, so they can be run natively against a [model of the table](table) with many
-//! callers at once, lost answers, late statements and a clock that steps back, all by a [seed](simulate). Of each
-//! history only [what callers saw](history) is kept, and the [checker], which is written from the contract and
-//! knows neither the guest nor the SQL, says whether every answer was allowed. It can judge histories recorded on a
-//! real database too.
+//! The guest's rules are deterministic, so they can be run natively against a [model of the table](table)
+//! with many callers at once, lost answers, late statements and a clock that steps back, all determined by a
+//! [seed](simulate). Only [what callers saw](history) is kept of each history. The [checker] says whether
+//! every answer was allowed: it is written from the contract, and knows neither the guest nor the SQL. It can
+//! judge histories recorded on a real database too.
 //!
 //! [Mutants](Mutant) of the statements show that the checker works: it must find each of them.
 //!

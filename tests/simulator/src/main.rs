@@ -1,4 +1,4 @@
-//! Runs random histories, or shows one.
+//! Runs random histories, or shows one of them.
 
 use std::process::ExitCode;
 
@@ -7,18 +7,18 @@ use cimd_cache_simulator::search::first_violation;
 use cimd_cache_simulator::world::{simulate, simulate_and_tell};
 use clap::Parser;
 
-/// Runs random histories of the cache on a model of its database, and judges every answer by the contract.
+/// Run random histories of the cache on a model of its database, and check every answer against the contract
 #[derive(Parser)]
 struct Arguments {
-    /// Show the history of this seed, step by step
+    /// Show the history of this seed, step by step, instead
     #[arg(long, conflicts_with_all = ["histories", "first"])]
     seed: Option<u64>,
 
-    /// Run so many histories, on all cores
+    /// How many histories to run, on all cores
     #[arg(long, default_value_t = 100_000)]
     histories: u64,
 
-    /// The seed of the first of them
+    /// The seed of the first history
     #[arg(long, default_value_t = 0)]
     first: u64,
 
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Shows a history: what happened, what callers saw, and the verdict.
+/// Shows a history: what happened, what callers saw, and what the contract says.
 fn show(seed: u64, mutant: Option<Mutant>) -> bool {
     let simulated = simulate_and_tell(seed, mutant);
     for step in &simulated.steps {
@@ -56,7 +56,7 @@ fn show(seed: u64, mutant: Option<Mutant>) -> bool {
     simulated.violations.is_empty()
 }
 
-/// Runs histories until one violates the contract, and says how to see that one.
+/// Runs histories until one violates the contract, and says how to show that one.
 fn run(first: u64, histories: u64, mutant: Option<Mutant>) -> bool {
     let seeds = first..first.saturating_add(histories);
     let Some(seed) = first_violation(seeds, |seed| simulate(seed, mutant)) else {

@@ -1,10 +1,10 @@
-//! Mutants of the statements: each breaks one rule of the SQL, in the model and, as an edit of the text, on a real
-//! Postgres.
+//! Mutants of the statements: each breaks one rule of the SQL, in the model and, as an edit of the text, on a
+//! real Postgres.
 //!
-//! Not here are changes that no caller can see, so that no judge of answers can find them: `<=` for `<` in a sweep's
-//! conditions (a row at its very expiry is a miss already, and no ticket that is good can be as old as the eleven
-//! minutes less a microsecond), and a delete that leaves the row's old `after_purge` in its tombstone
-//! (which has no document).
+//! Changes that no caller can see are not here, because no check of answers can find them: `<=` for `<` in a
+//! sweep's conditions (a row at its very expiry is a miss already, and no good ticket can be as old as eleven
+//! minutes less a microsecond), and a delete that leaves the row's old `after_purge` in its tombstone (which
+//! has no document).
 
 use cimd_cache_guest::statements;
 
@@ -13,7 +13,7 @@ use cimd_cache_guest::statements;
 pub struct Edit {
     /// The statement's name.
     pub statement: &'static str,
-    /// What to replace, wherever it occurs in the statement.
+    /// What to replace, everywhere in the statement.
     pub from: &'static str,
     /// What to put there.
     pub to: &'static str,
@@ -33,10 +33,10 @@ pub enum Seen {
     InSequence,
     /// Only by calls that overlap.
     ByOverlap,
-    /// Only by calls that overlap, or steps back of the clock, in a way which a hundred thousand histories may not show:
-    /// the model has a test of its own.
+    /// Only by calls that overlap or a clock that steps back, in a way that a hundred thousand histories may
+    /// not show: the model has a test of its own.
     Rarely,
-    /// Only if the guest's second look at the expiry is gone too.
+    /// Only if the guest's second check of the expiry is gone too.
     BehindTheGuest,
 }
 
@@ -79,11 +79,12 @@ macro_rules! mutants {
 mutants! {
     /// A get returns what has expired.
     GetIgnoresExpiry: GET, BehindTheGuest, "\n and m.expires_at operator(pg_catalog.>) (n.now operator(pg_catalog.+) p.clock_tolerance)" => "";
-    /// The database was not told that its clocks differ.
+    /// The database does not know that its clocks differ.
     ToleranceIgnored: GET, InSequence, "p.clock_tolerance" => "interval '0 seconds'";
-    /// A ticket is from the clock of reads, which may be ahead of that of writes.
+    /// A ticket has the time of the clock of reads, which may be ahead of the clock of writes.
     TicketOfAnotherClock: GET, InSequence, "n.now operator(pg_catalog.-) p.clock_tolerance" => "n.now";
-    /// A document is fresh until the clock of reads shows its expiry, which may be behind that of writes.
+    /// A document is fresh until the clock of reads shows its expiry. That clock may be behind the clock of
+    /// writes.
     FreshOnAnotherClock: GET, InSequence,
         "m.expires_at operator(pg_catalog.-) p.clock_tolerance operator(pg_catalog.-) p.clock_tolerance"
             => "m.expires_at";
@@ -95,11 +96,11 @@ mutants! {
     /// A get-many returns what has expired.
     ManyIgnoreExpiry: GET_MANY, BehindTheGuest,
         "m.expires_at operator(pg_catalog.>) (n.now operator(pg_catalog.+) p.clock_tolerance)\n             and " => "";
-    /// To a get-many, the clocks do not differ.
+    /// A get-many ignores that the clocks differ.
     ManyIgnoreTolerance: GET_MANY, InSequence, "p.clock_tolerance" => "interval '0 seconds'";
-    /// The ticket of a get-many is from the clock of reads.
+    /// The ticket of a get-many has the time of the clock of reads.
     ManyTicketOfAnotherClock: GET_MANY, InSequence, "n.now operator(pg_catalog.-) p.clock_tolerance" => "n.now";
-    /// To a get-many, a document is fresh until the clock of reads shows its expiry.
+    /// A get-many takes a document as fresh until the clock of reads shows its expiry.
     ManyFreshOnAnotherClock: GET_MANY, InSequence,
         "m.expires_at operator(pg_catalog.-) p.clock_tolerance operator(pg_catalog.-) p.clock_tolerance"
             => "m.expires_at";
@@ -111,11 +112,11 @@ mutants! {
     /// A get-many that finds nothing has no row.
     ManyNeedDocument: GET_MANY, InSequence,
         "left join cimd_cache.client_id_metadata" => "join cimd_cache.client_id_metadata";
-    /// Every put replaces what is there.
+    /// Every put replaces the row that is there.
     PutUnguarded: PUT, InSequence,
         "\nwhere excluded.fetched_at operator(pg_catalog.>=) m.fetched_at\n   or (case when m.metadata is null then m.expires_at else m.fetched_at end operator(pg_catalog.-) excluded.inserted_at)\n      operator(pg_catalog.>) interval '60 seconds'"
             => "";
-    /// A put repeated with its ticket loses against itself.
+    /// A put repeated with its ticket loses to itself.
     PutLosesTies: PUT, InSequence, "excluded.fetched_at operator(pg_catalog.>=) m.fetched_at" => "excluded.fetched_at operator(pg_catalog.>) m.fetched_at";
     /// The longer lifetime wins.
     PutComparesExpiries: PUT, InSequence,
@@ -126,7 +127,8 @@ mutants! {
     FutureRowForEver: PUT, InSequence,
         "\n   or (case when m.metadata is null then m.expires_at else m.fetched_at end operator(pg_catalog.-) excluded.inserted_at)\n      operator(pg_catalog.>) interval '60 seconds'"
             => "";
-    /// A put that waited takes the tombstone of a document from just less than a minute ahead for one from the future.
+    /// A put that waited takes the tombstone of a document from just less than a minute ahead for one from
+    /// the future.
     FutureRowIfFetchedAhead: PUT, Rarely,
         "case when m.metadata is null then m.expires_at else m.fetched_at end" => "m.fetched_at";
     /// A ticket is good for ever.
@@ -180,7 +182,7 @@ mutants! {
             => "\nreturning";
     /// A sweep removes documents that have not expired.
     SweepRemovesFresh: SWEEP_EXPIRED, InSequence, "expires_at operator(pg_catalog.<) pg_catalog.now()" => "true";
-    /// A sweep removes a row more than it may.
+    /// A sweep removes one row more than it may.
     SweepOneMore: SWEEP_EXPIRED, InSequence, "limit $1::bigint" => "limit $1::bigint + 1";
     /// A sweep removes what was purged at once, and with it what held off older tickets.
     SweepPurgedTooSoon: SWEEP_PURGED, InSequence,

@@ -1,8 +1,8 @@
 //! Histories of calls one after the other, on any database.
 //!
-//! The same requests and times as in the simulated world, without what only a model can do: each statement is over
-//! before the next begins. So the same seed can be run on the model and on a real Postgres whose clock can be set,
-//! and must come to the same verdict on both.
+//! The same requests and times as in the simulated world, without what only a model can do: each statement
+//! ends before the next begins. So the same seed can run on the model and on a real Postgres whose clock can
+//! be set, and the checker must say the same of both.
 
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{GET, GET_MANY, Statement};
@@ -17,13 +17,13 @@ use crate::world::{ELEVEN_YEARS, Simulated};
 
 pub use crate::choices::START;
 
-/// A database whose clock can be set. Its tables are empty when a history begins; when the last purge was does not
-/// matter.
+/// A database whose clock can be set. Its tables are empty when a history begins; the time of the last purge
+/// does not matter.
 pub trait Backend: Sql {
-    /// Two clocks of the database may differ by so much: a history begins.
+    /// A history begins, in which two clocks of the database may differ by this much.
     fn begin(&mut self, clock_tolerance: Micros);
 
-    /// From now on `now()` is this, back or forth; and to a get or a get-many, `read`.
+    /// From now on `now()` is this, earlier or later than before; for a get or a get-many it is `read`.
     fn set_clock(&mut self, now: Micros, read: Micros);
 
     /// How many rows `client_id_metadata` has.
@@ -111,11 +111,11 @@ struct Sequence<'a> {
     clocks: Clocks,
     position: Position,
     history: History,
-    /// Those that the history does not show.
+    /// The violations that the history does not show.
     violations: Vec<Violation>,
 }
 
-/// The guest owns its database; this lends it one.
+/// The guest owns its database; this lends it a borrowed one.
 struct Lent<'a>(&'a mut dyn Backend);
 
 impl Sql for Lent<'_> {

@@ -1,12 +1,12 @@
 //! A model of the two tables, and of what each statement does to them at READ COMMITTED.
 //!
-//! A statement has two moments. When it *begins*, `now()` and its snapshot are fixed: what it selects, it selects
-//! then. When it is *applied*, it acts on the newest version of each row, which others may have written since, and
-//! the conditions of `on conflict … where` and of a delete's outer `where` are decided on that one. Between the two
-//! it waits for a lock. Reads have one moment.
+//! A statement has two moments. When it *begins*, `now()` and its snapshot are fixed: it selects what it
+//! selects then. When it is *applied*, it acts on the newest version of each row, which others may have
+//! written since, and decides the conditions of `on conflict … where` and of a delete's outer `where` on that
+//! version. Between the two it waits for a lock. Reads have one moment.
 //!
-//! The model is written from the SQL in `cimd_cache_guest::statements` and from how Postgres runs it; each of its
-//! rules can be [broken](Mutant).
+//! The model is written from the SQL in `cimd_cache_guest::statements` and from how Postgres runs it. A
+//! [`Mutant`] breaks one of its rules.
 
 use cimd_cache_guest::sql::{Row, Value};
 use cimd_cache_guest::statements::Statement;
@@ -23,7 +23,7 @@ use rows::{Document, int, returning_true, text};
 
 pub use rows::Table;
 
-/// What came of beginning a statement.
+/// What became of a statement that began.
 #[derive(Debug)]
 pub enum Begun {
     /// It is over.

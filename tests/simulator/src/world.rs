@@ -1,9 +1,9 @@
-//! Callers, nodes, a network that loses answers, and a database whose clock may be set back: one history, by a seed.
+//! One history, by a seed: callers, nodes, a network that loses answers, a database whose clock steps back.
 //!
-//! The guest is synchronous: it asks for a statement and has the rows. To have many calls in flight at once without
-//! a thread for each, a call is kept as its arguments and the answers it has had so far. To go on with it, it is
-//! run again from its beginning on those answers; what it asks for next is noted, and that run thrown away. The
-//! guest has neither clock nor randomness, so it asks the same every time.
+//! The guest is synchronous: it sends a statement and gets the rows. To have many calls in flight without a
+//! thread for each, the world keeps a call as its arguments and the answers so far. To continue the call, it
+//! runs it from the beginning on those answers, notes the statement that it sends next, and throws that run
+//! away. The guest has neither clock nor randomness, so it sends the same statements every time.
 
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ const SECOND: Micros = 1_000_000;
 const NODES: usize = 4;
 /// No statement runs for a minute.
 const STATEMENT_TIMEOUT: Micros = 60 * SECOND;
-/// The SQLSTATE of a statement that ran into its timeout.
+/// The SQLSTATE of a statement that exceeded its timeout.
 const QUERY_CANCELED: &str = "57014";
 /// Longer than any lifetime, and any ticket.
 pub(crate) const ELEVEN_YEARS: Micros = 11 * 366 * 86_400 * SECOND;
@@ -38,7 +38,7 @@ pub(crate) const ELEVEN_YEARS: Micros = 11 * 366 * 86_400 * SECOND;
 pub struct Simulated {
     /// What callers saw.
     pub history: History,
-    /// What happened, a line for each step, if it was asked for.
+    /// What happened, a line for each step, from [`simulate_and_tell`].
     pub steps: Vec<String>,
     /// What the contract does not allow.
     pub violations: Vec<Violation>,
@@ -49,7 +49,7 @@ pub fn simulate(seed: u64, mutant: Option<Mutant>) -> Simulated {
     World::new(seed, mutant, false).run()
 }
 
-/// As [`simulate`], and tells each step.
+/// As [`simulate`], with a line for each step.
 pub fn simulate_and_tell(seed: u64, mutant: Option<Mutant>) -> Simulated {
     World::new(seed, mutant, true).run()
 }
@@ -155,7 +155,7 @@ impl World {
         self.resume(flight);
     }
 
-    /// Gives the answer to a statement to the call that asked for it.
+    /// Gives the answer to a statement to the call that sent it.
     fn deliver(&mut self, mut flight: Flight, answer: Result<Vec<Row>, SqlError>) {
         if let Err(error) = &answer {
             self.record.permit(&flight.calls, error);
@@ -182,7 +182,7 @@ impl World {
         self.end(&flight.calls, &told.answers);
     }
 
-    /// The caller has its answers, or does not wait for them any more.
+    /// The caller has its answers, or no longer waits for them.
     fn end(&mut self, calls: &Range<usize>, answers: &[Answer]) {
         let orphaned = self.orphans.iter().any(|orphan| orphan.calls == *calls);
         self.record.ended(calls, answers);
@@ -257,7 +257,7 @@ impl World {
         }
     }
 
-    /// A connection breaks, a deadline passes, or a caller leaves. The statement is not told.
+    /// A connection breaks, a deadline passes, or a caller leaves. The statement does not know of it.
     fn lose(&mut self) {
         let chosen = self.choices.rng.usize(0..self.flights.len());
         let mut flight = self.flights.swap_remove(chosen);
@@ -274,7 +274,7 @@ impl World {
         }
     }
 
-    /// 12: whatever happened, after eleven years all can be swept, and each row counts once.
+    /// 12: whatever happened, after eleven years every row can be swept, and is counted once.
     fn sweep_all(&mut self) -> Option<Violation> {
         self.clock = self.peak + ELEVEN_YEARS;
         let rows = self.table.rows();
@@ -289,7 +289,7 @@ impl World {
                 break;
             };
             removed += u64::from(some);
-            // One that removes nothing and says that there is more would go on for ever.
+            // A sweep that removes nothing and says that there is more would go on for ever.
             left = more;
             if some == 0 {
                 break;

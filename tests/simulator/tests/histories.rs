@@ -1,4 +1,4 @@
-//! The guest's rules through many histories, and the proof that the judge would notice.
+//! The guest's rules in many histories, and the proof that the checker finds broken ones.
 
 use cimd_cache_simulator::mutant::{Mutant, Seen};
 use cimd_cache_simulator::search::first_violation;
@@ -28,8 +28,8 @@ fn every_mutant_is_found() {
     }
 }
 
-/// Which is what the tolerance is for: with clocks that differ and a database that was not told, a fetch from before a
-/// delete brings back what was deleted.
+/// This is what the tolerance is for: if the clocks differ and the database does not know it, a fetch from
+/// before a delete brings back what was deleted.
 #[test]
 fn without_the_clock_tolerance_what_was_deleted_comes_back() {
     let brought_back = |seed| {

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A change of one of the guest's files, and the name of the model's mutant that the unchanged line would hide.
+/// A change of one of the guest's files, and the name of the model's mutant that the unchanged line would
+/// hide.
 struct GuestMutant {
     promise: &'static str,
     file: &'static str,
@@ -24,7 +25,7 @@ const fn mutant(
     GuestMutant { promise, file, from, to, model: None }
 }
 
-/// A get and a get-many have the same look at the expiry, and each its statement, which has looked before.
+/// A get and a get-many share this check of the expiry. Before it, each has its own, in its statement.
 const EXPIRY_TAKEN_ON_TRUST: GuestMutant = mutant(
     "the expiry is checked again",
     "cache/rows.rs",
@@ -157,11 +158,11 @@ fn every_mutant_in_the_guest_is_found() {
     }
 }
 
-/// The members that the copy has.
+/// The members of the copy.
 const MEMBERS: [&str; 2] = ["guest", "tests/simulator"];
 
-/// A workspace of the guest and the simulator only, at a place that stays, with what was compiled for it, from run
-/// to run.
+/// A workspace of the guest and the simulator only. Its directory stays from run to run, with what was
+/// compiled there.
 struct Workspace {
     directory: PathBuf,
 }
@@ -174,7 +175,7 @@ impl Workspace {
         let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
         let members = manifest.lines().find(|line| line.starts_with("members")).unwrap();
         let manifest = manifest.replace(members, &format!("members = {MEMBERS:?}"));
-        // The profiles are for speed at run time; here it is compiling that takes the time.
+        // The profiles are for speed at run time; here compiling takes the time.
         let profiles = manifest.find("[profile.").unwrap_or(manifest.len());
         fs::write(directory.join("Cargo.toml"), &manifest[..profiles]).unwrap();
         for file in ["Cargo.lock", "rust-toolchain.toml"] {
@@ -192,7 +193,7 @@ impl Workspace {
         Self { directory }
     }
 
-    /// Whether the simulator, built with the guest as it is now, finds nothing.
+    /// Whether the simulator, built with the guest as it is now, finds no violation.
     fn passes(&self, model: Option<&str>) -> bool {
         let mut run = Command::new(env!("CARGO"));
         run.current_dir(&self.directory)

@@ -1,4 +1,4 @@
-//! What each call has to answer, said once more in plain arithmetic.
+//! What each call must answer, in plain arithmetic.
 
 use cimd_cache_guest::cache::{Entry, Expiry, Lookup, PutOutcome, SweepOutcome};
 use cimd_cache_guest::error::Error;
@@ -52,7 +52,7 @@ pub(super) fn moment(now: &Value, purged_at: &Value) -> Result<Ticket, Error> {
     Ticket::parse(&format!("{now:016x}-{purged_at:016x}")).ok_or(Error::Storage)
 }
 
-/// What the columns of a read say of a document.
+/// What the columns of a read say about a document.
 pub(super) fn looked_up(
     now: &Value,
     purged_at: &Value,
@@ -84,7 +84,7 @@ pub(super) fn expected_delete(answers: &[Answer]) -> Result<bool, Error> {
     }
 }
 
-/// None if the arguments have to be refused.
+/// None if the arguments must be refused.
 pub(super) fn expected_put(
     answers: &[Answer],
     expiry: Expiry,
@@ -107,7 +107,7 @@ pub(super) fn expected_put(
         let [Value::Int64(now), Value::Int64(_)] = one_row(answers.get(1))?[..] else {
             return Err(Error::Storage);
         };
-        // A clock at the end of all times is the one place where the guest's arithmetic stops and this one goes on.
+        // At the end of an i64 the guest's arithmetic stops, and this must too.
         let minute_ahead = (i128::from(now) + 60_000_000).min(i64::MAX.into());
         match ticket.flatten() {
             Some(ticket) if i128::from(ticket.read_at()) > minute_ahead => {
@@ -119,7 +119,7 @@ pub(super) fn expected_put(
     Some(outcome())
 }
 
-/// Equal but for the words of an error, and a document may be refused before all else.
+/// Equal except for the text of an error. A document may be refused before anything else.
 pub(super) fn same_kind(answer: &Result<PutOutcome, Error>, expected: &Result<PutOutcome, Error>) -> bool {
     match (answer, expected) {
         (Err(Error::InvalidMetadata(_)), _) => true,
@@ -128,7 +128,8 @@ pub(super) fn same_kind(answer: &Result<PutOutcome, Error>, expected: &Result<Pu
     }
 }
 
-/// What was removed is told as it is, also if it is more than was asked for; the host refuses such an answer.
+/// The guest reports the number of rows that were removed, even if it exceeds the limit; the host refuses
+/// such an answer.
 pub(super) fn expected_sweep(answers: &[Answer], limit: u32) -> Result<SweepOutcome, Error> {
     let limit = limit.min(1_000) as usize;
     let (mut removed, mut answers) = (0, answers.iter());

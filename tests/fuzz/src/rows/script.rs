@@ -1,4 +1,4 @@
-//! The database of an input: it answers what the input says, and remembers what it was asked.
+//! The database of an input: it answers what the input says, and records the statements.
 
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{Statement, Type};
@@ -8,7 +8,7 @@ pub(super) type Answer = Result<Vec<Row>, SqlError>;
 /// A statement's name and its parameters.
 pub(super) type Asked = (&'static str, Vec<Value>);
 
-/// What a call asks that is answered so.
+/// The statements that a call sends when it gets these answers.
 pub(super) fn asked(answers: &[Answer], call: &dyn Fn(&mut Script<'_>)) -> Vec<Asked> {
     let mut script = Script { answers: answers.iter(), asked: Vec::new() };
     call(&mut script);
@@ -19,7 +19,7 @@ pub(super) fn names(asked: &[Asked]) -> Vec<&'static str> {
     asked.iter().map(|(name, _)| *name).collect()
 }
 
-/// Answers in order. One that was not foreseen is an empty one, so that a call that never stopped to ask would be seen.
+/// Answers in order, and then with no rows, so that a call which never stopped asking would be noticed.
 pub(super) struct Script<'a> {
     answers: std::slice::Iter<'a, Answer>,
     pub(super) asked: Vec<Asked>,

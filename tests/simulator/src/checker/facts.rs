@@ -7,11 +7,11 @@ use super::limits::TICKET;
 use super::put::{Moment, Put};
 use crate::history::{Answer, CallFailure, History, Micros, Position, Request};
 
-/// What a history says, in the order in which the rules need it.
+/// What a history says, arranged as the rules need it.
 pub(super) struct Facts<'a> {
     pub(super) history: &'a History,
     pub(super) keys: HashMap<usize, Key>,
-    /// The key of each document, and its put's place there.
+    /// The key of each document, and the place of its put there.
     pub(super) documents: HashMap<u64, (usize, usize)>,
     /// In the order in which they began.
     pub(super) purges: Vec<Removal>,
@@ -58,7 +58,7 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    /// A put whose document was seen has been stored.
+    /// A put is stored if somebody saw its document.
     fn learn_from_hits(&mut self) {
         for call in &self.history.calls {
             if let (Request::Get { key }, Answer::Hit { document, .. }) = (call.request, call.answer)
@@ -75,7 +75,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether `one` is later than `other`, both of which have done what they can do by `until`.
+    /// Whether `one` is certainly later than `other`, if both have done what they can do by `until`.
     pub(super) fn surely_later(&self, one: Moment, other: Moment, until: Position) -> bool {
         if one.at.earliest <= other.at.latest {
             return false;
@@ -88,7 +88,7 @@ impl<'a> Facts<'a> {
             .all(|step| one.at.earliest > step.peak.saturating_add(TICKET))
     }
 
-    /// The latest time that the clock showed from `from` to `until`, at which it may have shown `now`.
+    /// The latest time that the clock showed from `from` to `until`, if it showed `now` in between.
     pub(super) fn latest_time(&self, from: Position, until: Position, now: Micros) -> Micros {
         let steps = self.history.steps_back.iter().filter(|step| (from..=until).contains(&step.at));
         steps.map(|step| step.peak).fold(now, Micros::max)

@@ -9,7 +9,7 @@ pub(super) struct Removal {
     pub(super) call: usize,
     pub(super) began: Position,
     pub(super) settled: Position,
-    /// From when on it is certain that it took effect; none if it never is.
+    /// From when it is certain that it took effect; none if it never is.
     pub(super) known: Option<Position>,
     pub(super) now: Between,
 }
@@ -37,12 +37,12 @@ struct Known {
     from: Position,
     /// Its place among the puts.
     place: usize,
-    /// The latest fetch of all that were known by then. It tells at once that there is no later one.
+    /// The latest fetch of all that were known by then. It shows at once that there is no later one.
     latest_fetch: Micros,
 }
 
 impl Key {
-    /// To be called when it is known which puts were stored.
+    /// Call this once it is known which puts were stored.
     pub(super) fn index(&mut self) {
         let known = self.puts.iter().enumerate().filter_map(|(place, put)| Some((put.known?, place)));
         let mut known: Vec<_> = known.collect();
@@ -60,7 +60,7 @@ impl Key {
         before.checked_sub(1).map_or(Micros::MIN, |last| self.known[last].latest_fetch)
     }
 
-    /// The known puts from the first on that can have been fetched or have begun after this one.
+    /// The known puts, from the first one that can have been fetched or have begun after this put.
     pub(super) fn known_after(&self, put: &Put) -> impl Iterator<Item = (Position, &Put)> {
         let later = self.known.partition_point(|known| {
             known.latest_fetch <= put.fetched.at.latest && known.from <= put.settled

@@ -7,7 +7,7 @@ use crate::history::{Answer, Between, Call, Expiry, Micros, Position, Ticket};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) at: Between,
-    /// The position from which on the clock's steps matter: the time is from no earlier.
+    /// The position from which the clock's steps matter: the time was read no earlier.
     pub(super) since: Position,
 }
 
@@ -18,7 +18,7 @@ pub(super) struct Put {
     pub(super) document: u64,
     pub(super) began: Position,
     pub(super) settled: Position,
-    /// From when on it is certain that it was stored.
+    /// From when it is certain that it was stored.
     pub(super) known: Option<Position>,
     pub(super) fetched: Moment,
     pub(super) expiry: Between,
@@ -40,7 +40,7 @@ impl Put {
         let stored = call.answer == Answer::Stored;
         let bounds = Bounds::of(call, expiry, ticket);
         let impossible = bounds.garbage || bounds.surely_old || bounds.surely_ahead || bounds.outside;
-        // One that claims to be stored is kept: it is to blame, and what was hit should not be too.
+        // A put that claims to be stored is kept: the checker flags it, and must not flag the hits too.
         if (impossible && !stored) || call.answer == Answer::Superseded {
             return None;
         }
@@ -62,7 +62,7 @@ impl Put {
     }
 }
 
-/// What is sure and what may be of a put's ticket and expiry, given its time.
+/// What is certain and what is possible of a put's ticket and expiry, given its time.
 pub(super) struct Bounds {
     pub(super) fetched: Between,
     pub(super) expiry: Between,
@@ -71,7 +71,7 @@ pub(super) struct Bounds {
     pub(super) maybe_old: bool,
     pub(super) surely_ahead: bool,
     pub(super) maybe_ahead: bool,
-    /// Over a minute ahead: a mistake, and not a clock that is a little behind.
+    /// Over a minute ahead: the caller's mistake, and not a clock that is a little behind.
     pub(super) surely_far_ahead: bool,
     pub(super) maybe_far_ahead: bool,
     /// The expiry's year is none of 1970 to 9999.
@@ -91,7 +91,7 @@ impl Bounds {
                 ticket_at.map_or(now, Between::exactly).plus_seconds(seconds)
             }
         };
-        // 6: further ahead it is stored as ten years ahead.
+        // 6: a later one is stored as ten years ahead.
         let bounded = |expires: Micros, now: Micros| expires.min(now.saturating_add(LIFETIME));
         let age = |now: Micros| ticket_at.map_or(0, |at| now.saturating_sub(at));
         Self {

@@ -1,4 +1,4 @@
-//! Small histories: for each rule one that breaks it, and its neighbours that do not.
+//! Small histories: for each rule one that breaks it, and similar ones that do not.
 
 use super::*;
 use crate::history::{Call, Position, StepBack};
@@ -9,7 +9,7 @@ const NOON: Micros = 1_795_435_200 * SECOND;
 const MINUTE: Position = 60;
 const KEY: usize = 1;
 
-/// A call on one node, whose positions are also the seconds that the clock shows past noon.
+/// A call on one node. Its positions are at the same time the seconds past noon that the clock shows.
 fn call(began: Position, ended: Position, request: Request, answer: Answer) -> Call {
     Call { node: 0, began, ended, settled: ended, now: Between::exactly(time(began)), request, answer }
 }
@@ -29,7 +29,7 @@ fn put((began, ended): (Position, Position), document: u64, ticket: Option<Ticke
     call(began, ended, request, answer)
 }
 
-/// A get that hits a document fetched at some second and fresh for an hour.
+/// A get that hits a document fetched at that second and fresh for an hour.
 fn hit(at: Position, document: u64, fetched: Position) -> Call {
     let answer = Answer::Hit {
         document,
@@ -52,19 +52,19 @@ fn purge(began: Position, ended: Position) -> Call {
     call(began, ended, Request::Purge, Answer::Purged)
 }
 
-/// The same call, with its answer lost: nobody knows until when it may take effect, or its now.
+/// The same call, with its answer lost: its now is unknown, and so is how long it may still take effect.
 fn lost(call: Call) -> Call {
     let now = Between { latest: Micros::MAX, ..call.now };
     Call { settled: Position::MAX, now, answer: Answer::Failed(CallFailure::Unavailable), ..call }
 }
 
-/// The same call by a clock that was set back by so many seconds.
+/// The same call by a clock that was set back by this many seconds.
 fn back(call: Call, seconds: i64) -> Call {
     let by = seconds * SECOND;
     Call { now: Between { earliest: call.now.earliest - by, latest: call.now.latest - by }, ..call }
 }
 
-/// The contract's number that the history violates; none if it is allowed.
+/// The number in the contract of the rule that the history violates; none if it is allowed.
 fn violated<const N: usize>(calls: [Call; N]) -> Option<u8> {
     violated_after(&[], calls)
 }
@@ -142,7 +142,7 @@ fn a_lost_put_may_be_there_or_not_but_once_seen_it_stays() {
     let unknown = || lost(put((1, 2), 7, ticket(0), Stored));
     assert_eq!(violated([unknown(), miss(3), hit(5, 7, 0)]), None);
     assert_eq!(violated([unknown(), hit(3, 7, 0), miss(5)]), Some(2));
-    // It may come late, but not over a newer one.
+    // It may take effect late, but not over a newer one.
     let newer = || put((3, 4), 8, ticket(2), Stored);
     assert_eq!(violated([unknown(), newer(), hit(5, 8, 2)]), None);
     assert_eq!(violated([unknown(), newer(), hit(5, 7, 0)]), Some(5));

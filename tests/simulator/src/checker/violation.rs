@@ -1,4 +1,4 @@
-//! What the checker says.
+//! What the checker finds.
 
 use std::fmt;
 use std::ops::Range;
@@ -21,12 +21,13 @@ impl fmt::Display for Violation {
 }
 
 impl Violation {
-    /// 1: the answers of a get-many are of one statement. What is wrong with them beside each other, if anything is.
+    /// 1: the answers of a get-many come from one statement. What is wrong between them, if anything is.
     pub(crate) fn of_get_many(calls: Range<usize>, discord: Option<&str>) -> Option<Self> {
         discord.map(|why| Self { rule: 1, calls: calls.collect(), explanation: why.into() })
     }
 
-    /// 12: after eleven years, sweeps until `last` have removed all `rows`, each once, left none, and said so.
+    /// 12: after eleven years the sweeps up to `last` have removed all `rows`, each once, left none, and said
+    /// so.
     pub(crate) fn of_sweeps(last: usize, rows: u64, removed: u64, left: u64, more: bool) -> Option<Self> {
         let explanation = || {
             format!(

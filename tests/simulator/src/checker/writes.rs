@@ -7,7 +7,7 @@ use super::put::Put;
 use super::violation::{Judgement, violation};
 use crate::history::{Between, Call, Position, Ticket};
 
-/// From when on a document cannot be found any more, and why.
+/// From when a document can no longer be found, and why.
 pub(super) struct Gone {
     pub(super) from: Position,
     pub(super) by: usize,
@@ -16,13 +16,13 @@ pub(super) struct Gone {
 }
 
 impl Facts<'_> {
-    /// When and by what the document of a put was certainly replaced, removed or purged for good.
+    /// When the document of a put was certainly replaced, deleted or purged, and by what.
     pub(super) fn gone(&self, put: &Put) -> Option<Gone> {
         let key = &self.keys[&self.documents[&put.document].0];
         let by_put = key.known_after(put).filter(|(_, other)| other.document != put.document).find_map(
             |(from, other)| {
                 let why = if put.settled < other.began {
-                    // Whatever the clocks say: stored is stored.
+                    // Whatever the clocks say: the later put said that it was stored.
                     "a put that began after this one was over has taken its place"
                 } else if self.surely_later(
                     other.fetched,
@@ -55,7 +55,7 @@ impl Facts<'_> {
         by_put.into_iter().chain(by_deletes).chain(by_purges).min_by_key(|gone| gone.from)
     }
 
-    /// 5, 11: a put that says it was stored lost to nothing that was certain before it began.
+    /// 5, 11: a put that says it was stored is older than nothing that was certain before it began.
     pub(super) fn not_superseded(&self, key: &Key, place: usize, began: Position) -> Judgement {
         let put = &key.puts[place];
         let before = |known: Option<Position>| known.is_some_and(|known| known < began);
@@ -82,8 +82,8 @@ impl Facts<'_> {
         }
     }
 
-    /// Whether anything can have made the put `index` lose: by the numbers alone, for a time that is not later never
-    /// wins; and not by a row from the future, which may be replaced.
+    /// Whether anything can have made the put `index` lose. The times alone decide, because a time that is
+    /// not later never wins; a row from the future does not win either, because it may be replaced.
     pub(super) fn may_supersede(&self, index: usize, key: usize, ticket: Option<Ticket>) -> bool {
         let call = &self.history.calls[index];
         let (fetched, read) = match ticket {
@@ -116,7 +116,8 @@ impl Facts<'_> {
             .max();
         let begun = key.puts.partition_point(|put| put.began < reader.began);
         for put in key.puts[..begun].iter().rev() {
-            // A removal that may have come after this put may have come after all that began before it.
+            // If a removal may have come after this put, it may have come after every put that began before
+            // it.
             if last_removal.is_some_and(|settled| put.began <= settled) {
                 return None;
             }
@@ -131,14 +132,14 @@ impl Facts<'_> {
         None
     }
 
-    /// Whether a document may have expired, or have been swept when it had, before the clock was set back.
+    /// Whether a document may have expired, or have expired and been swept before the clock was set back.
     fn may_be_gone(&self, put: &Put, reader: &Call, read: Between) -> bool {
         put.expiry.earliest <= self.latest_time(put.began, reader.ended, read.latest)
     }
 
-    /// Whether `other` may have taken the place of `put` with a document that a reader does not see: expired, or
-    /// fetched before a purge. The latter can happen only to one that was in flight during the purge, and has the
-    /// same time as a ticket from after it.
+    /// Whether `other` may have replaced `put` with a document that a reader does not see: expired, or
+    /// fetched before a purge. The latter needs a put that was in flight during the purge, with the same time
+    /// as a ticket from after it.
     fn may_hide(&self, other: &Put, put: &Put, reader: &Call, read: Between) -> bool {
         let displaces = other.document != put.document
             && other.began < reader.ended

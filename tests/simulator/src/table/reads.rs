@@ -45,9 +45,9 @@ impl Table {
         vec![vec![ticket, purged_at, metadata, expires_at]]
     }
 
-    /// The expiry is that of any row, and the document only of one that counts.
+    /// Every row has its expiry, and only a row that a get would return has its document.
     pub(super) fn get_many(&self, urls: &str, count: Option<i64>, now: Micros) -> Vec<Row> {
-        // What is no array is an error to Postgres, which this model does not know. No rows are one to the guest.
+        // Postgres fails if this is not an array. The model has no errors; to the guest, no rows are one.
         let urls = elements(urls).filter(|urls| i64::try_from(urls.len()).ok() == count);
         let Some(urls) = urls else { return Vec::new() };
         let [ticket, purged_at] = self.moment(now, &GET_MANY);
@@ -67,7 +67,7 @@ impl Table {
         rows
     }
 
-    /// Whether a row is neither expired nor purged.
+    /// Whether a row has neither expired nor been purged.
     fn counts(&self, row: &Document, now: Micros, mutants: &Mutants) -> bool {
         let latest_now = now + self.tolerance_but(mutants.expired, mutants);
         (row.expires_at > latest_now || self.has(mutants.expiry))
@@ -91,8 +91,8 @@ fn metadata(row: &Document) -> Value {
     row.metadata.clone().map_or(Value::Null, Value::Text)
 }
 
-/// The elements of an array of texts, from its text. Each must be quoted: Postgres takes others too, but not for what
-/// they say.
+/// The elements of an array of texts, from its text. Each must be quoted: Postgres takes unquoted ones too,
+/// but some of them mean something else.
 fn elements(array: &str) -> Option<Vec<String>> {
     let mut rest = array.strip_prefix('{')?.strip_suffix('}')?.chars();
     let mut elements = Vec::new();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_not_that_of_the_urls_finds_no_rows() {
+    fn a_wrong_number_of_urls_finds_no_rows() {
         let table = Table::new(0, 0, None);
         let none = vec![Value::Int64(7), Value::Int64(0), Value::Null, Value::Null, Value::Null];
         for (count, expected) in [(Some(1), vec![]), (Some(2), vec![none]), (Some(3), vec![]), (None, vec![])]

@@ -1,4 +1,4 @@
-//! The rows of the two tables, and of statements.
+//! The two tables and their rows, and the values that statements take and return.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ pub struct Table {
 /// A row of `client_id_metadata`.
 #[derive(Clone, Debug)]
 pub(super) struct Document {
-    /// Tells a row from one that was inserted for the same URL after it was removed: a statement that chose the one
-    /// does not see the other.
+    /// Distinguishes a row from one inserted for the same URL after it was removed: a statement that chose
+    /// the first does not see the second.
     pub(super) id: u64,
     pub(super) metadata: Option<String>,
     pub(super) expires_at: Micros,

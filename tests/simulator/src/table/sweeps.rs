@@ -1,4 +1,4 @@
-//! The two statements of a sweep: what they choose, and what of it they remove.
+//! The two statements of a sweep: which rows they choose, and which of those they remove.
 
 use cimd_cache_guest::sql::{Row, Value};
 

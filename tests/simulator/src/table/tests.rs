@@ -21,10 +21,11 @@ fn begin_put(table: &mut Table, now: Micros) -> Waiting {
     begin(table, &PUT, &parameters, now)
 }
 
-/// The clock is set back, and then passes the moment at which a row is a minute ahead. To what began before
-/// that moment the row is from the future, and to what began after it is not; the latter is done first.
+/// The clock is set back, and then passes the moment at which a row is a minute ahead. A statement that began
+/// before that moment takes the row for one from the future, and one that began after it does not. The second
+/// is applied first.
 #[test]
-fn what_began_before_a_row_was_only_a_minute_ahead_does_not_undo_a_delete_from_after() {
+fn a_statement_from_before_a_row_was_only_a_minute_ahead_does_not_undo_a_delete_from_after() {
     let (before, after) = (NOW - 60 * SECOND - 1, NOW - 60 * SECOND);
     for (mutant, late_delete, undone) in [
         (None, false, false),

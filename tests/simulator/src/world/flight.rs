@@ -8,7 +8,7 @@ use cimd_cache_guest::statements::{Purpose, Statement};
 use crate::calls::Asked;
 use crate::table::Waiting;
 
-/// A call in flight. A get-many is several calls of the history, one after the other there.
+/// A call in flight. A get-many is several consecutive calls of the history.
 pub(super) struct Flight {
     pub(super) calls: Range<usize>,
     pub(super) asked: Asked,
@@ -16,7 +16,7 @@ pub(super) struct Flight {
     pub(super) stage: Stage,
 }
 
-/// A statement whose caller does not wait for it any more.
+/// A statement whose caller no longer waits for it.
 pub(super) struct Orphan {
     pub(super) calls: Range<usize>,
     pub(super) stage: Stage,
@@ -40,7 +40,7 @@ impl Stage {
     }
 }
 
-/// Hands out the answers so far and notes what is asked then.
+/// Hands out the answers so far, and notes the statement that is sent after them.
 pub(super) struct Replay<'a> {
     pub(super) answers: std::slice::Iter<'a, Result<Vec<Row>, SqlError>>,
     pub(super) asked: &'a mut Option<(&'static Statement, Vec<Value>)>,

@@ -1,4 +1,4 @@
-//! What callers saw, and what else is to be known of a history.
+//! What callers saw, and what else is known of a history.
 
 use std::ops::Range;
 
@@ -13,9 +13,9 @@ pub(super) struct Record {
     pub(super) history: History,
     /// How each call may fail, by its index.
     pub(super) permitted: Vec<Option<CallFailure>>,
-    /// Those that the history does not show.
+    /// The violations that the history does not show.
     pub(super) violations: Vec<Violation>,
-    /// Whether each step is told.
+    /// Whether to keep a line for each step.
     tell: bool,
     pub(super) steps: Vec<String>,
 }
@@ -26,7 +26,7 @@ impl Record {
         Self { position: 0, history, permitted: Vec::new(), violations: Vec::new(), tell, steps: Vec::new() }
     }
 
-    /// A caller calls.
+    /// A caller makes a call.
     pub(super) fn began(&mut self, node: usize, asked: &Asked) -> Range<usize> {
         let first = self.history.calls.len();
         self.history.calls.extend(asked.requests().map(|request| Call {
@@ -55,14 +55,14 @@ impl Record {
         }
     }
 
-    /// The database gave the calls this error: they may fail for it.
+    /// The calls may fail, because the database gave them this error.
     pub(super) fn permit(&mut self, calls: &Range<usize>, error: &SqlError) {
         let timed_out = matches!(error, SqlError::TimedOut | SqlError::Database(_));
         let failure = if timed_out { CallFailure::TimedOut } else { CallFailure::Unavailable };
         self.permitted[calls.clone()].fill(Some(failure));
     }
 
-    /// The caller has its answers, or does not wait for them any more.
+    /// The caller has its answers, or no longer waits for them.
     pub(super) fn ended(&mut self, calls: &Range<usize>, answers: &[Answer]) {
         for (ended, &answer) in self.history.calls[calls.clone()].iter_mut().zip(answers) {
             ended.answer = answer;
@@ -70,12 +70,12 @@ impl Record {
         }
     }
 
-    /// The calls cannot take effect any more.
+    /// The calls can no longer take effect.
     pub(super) fn settle(&mut self, calls: &Range<usize>, clock: Micros) {
         for settled in &mut self.history.calls[calls.clone()] {
             settled.settled = self.position;
             if settled.now.earliest > settled.now.latest {
-                // None of its statements has ever begun.
+                // None of its statements ever began.
                 settled.now = Between::exactly(clock);
             }
         }
@@ -89,7 +89,7 @@ impl Record {
     }
 }
 
-/// Calls of the history that are one of a caller.
+/// The name of calls of the history that a caller made as one.
 pub(super) fn named(calls: &Range<usize>) -> String {
     if calls.len() == 1 {
         format!("call {}", calls.start)

@@ -1,4 +1,4 @@
-//! What kind of history it is.
+//! What kind of history a seed gives.
 
 use crate::choices::Choices;
 

@@ -17,7 +17,7 @@ fn fetches_before_and_after_a_step_back_have_no_order_until_ten_minutes_past_it(
     assert_eq!(violated_after(&step, [before(), after(hour + 5, Stored)]), None);
     // A row from the future does not stand in the way.
     assert_eq!(violated_after(&step, [before(), after(hour + 5, Superseded)]), Some(5));
-    // Less than a minute ahead it may.
+    // A row less than a minute ahead does.
     let nearly = hour + 29 * MINUTE + 30;
     assert_eq!(violated_after(&step, [before(), after(nearly, Superseded)]), None);
     let delete = |at| back(delete(at, at + 1, Deleted(false)), 1_800);
@@ -42,7 +42,7 @@ fn a_ticket_is_good_for_ten_minutes_and_not_before_its_time() {
     assert_eq!(at(699, Superseded), Some(5));
     assert_eq!(at(700, Stored), Some(5));
     assert_eq!(at(700, Superseded), None);
-    // Ahead of the clock, by a minute at most or by more.
+    // Ahead of the clock, by at most a minute or by more.
     let ahead = Answer::Refused(Refusal::InvalidTicket);
     assert_eq!(at(100, ahead), Some(5));
     for (began, superseded, refused) in [(99, None, Some(5)), (40, None, Some(5)), (39, Some(5), None)] {
@@ -88,7 +88,8 @@ fn an_expiry_over_ten_years_ahead_is_kept_as_ten_years_ahead() {
     }
 }
 
-/// A get by a clock that is five seconds ahead of that of writes, and what it may say with a tolerance of as much.
+/// A get by a clock that is five seconds ahead of the clock of writes, and what it may say with a tolerance
+/// of five seconds.
 #[test]
 fn with_several_clocks_a_fetch_is_only_known_to_have_begun_between_two_times() {
     let judged = |tolerance: i64, calls: [Call; 2]| {
@@ -113,7 +114,7 @@ fn with_several_clocks_a_fetch_is_only_known_to_have_begun_between_two_times() {
         "fresh for longer than any clock allows"
     );
     assert_eq!(judged(0, [stored(), read(105, 3_600_000)]), Some(3));
-    // A fetch that began before a delete may not come back, whatever number its ticket has.
+    // A fetch that began before a delete must not come back, whatever time its ticket has.
     let fetched = |at| Some(Ticket::Of { at: time(at), latest: time(100), read_began: 100, read_ended: 101 });
     let deleted = || delete(102, 103, Deleted(false));
     assert_eq!(judged(5, [deleted(), put((110, 111), 8, fetched(100), Superseded)]), None);
