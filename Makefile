@@ -25,19 +25,22 @@ bench: setup ## Measure single calls, and the cache beside native code (BENCH="-
 	cargo build --locked --release -p cimd-cache-cli -p cimd-cache-bench
 	target/release/cimd-cache-bench $(BENCH)
 
-# libFuzzer by way of cargo-fuzz, without the sanitizers that a stable compiler has not; it needs a C++ compiler. Of what
-# it finds, only inputs that reach code which no kept one reaches are added to those.
+# libFuzzer through cargo-fuzz, without sanitizers, which a stable compiler does not have; it needs a C++ compiler. Of the
+# inputs that it finds, it keeps those that reach code which no kept input reaches.
 FUZZ_TARGETS = metadata url ticket rows
 FUZZ_SECONDS = 60
 CARGO_FUZZ = cargo fuzz run --fuzz-dir tests/fuzz/libfuzzer --sanitizer none --target-dir target/fuzz
+CORPUS = cargo run --locked --quiet -p cimd-cache-fuzz --
 FUZZ_LIMITS = -max_len=20000 -timeout=5 -rss_limit_mb=512 -malloc_limit_mb=16
 
 fuzz: setup ## Look for input that breaks a rule, a minute for each kind of it (FUZZ_SECONDS=600 for more)
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \
-		found=target/fuzz/found/$$target; kept=tests/fuzz/corpus/$$target; mkdir -p $$found; \
+		found=target/fuzz/found/$$target; kept=target/fuzz/kept/$$target; mkdir -p $$found; rm -rf $$kept; \
+		$(CORPUS) unpack $$target $$kept; \
 		$(CARGO_FUZZ) $$target $$found $$kept tests/documents -- $(FUZZ_LIMITS) -max_total_time=$(FUZZ_SECONDS); \
 		$(CARGO_FUZZ) $$target $$kept $$found -- $(FUZZ_LIMITS) -merge=1 -use_counters=0; \
+		$(CORPUS) pack $$target $$kept; \
 	done
 
 check: ## Check the format and the lints, as CI does

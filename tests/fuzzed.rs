@@ -5,7 +5,7 @@
 
 use cimd_cache::{Error, PutOutcome};
 use cimd_cache_fuzz::{corpus, json, mutate};
-use cimd_cache_guest::metadata;
+use cimd_cache_guest::document;
 use support::{Database, HOUR, ID, hit};
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn what_the_rules_accept_comes_back_equal_from_postgres() {
     let node = database.node();
     let kept: Vec<_> = corpus::of("metadata").unwrap().into_iter().map(|(_, text)| text).collect();
     // Most variations are no JSON any more; of what was, a few are.
-    let sound: Vec<_> = kept.iter().filter(|text| metadata::check(text).is_ok()).collect();
+    let sound: Vec<_> = kept.iter().filter(|text| document::check(text).is_ok()).collect();
     let variation = |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (input, other) = (rng.choice(&sound).unwrap(), rng.choice(&kept).unwrap());
@@ -22,7 +22,7 @@ async fn what_the_rules_accept_comes_back_equal_from_postgres() {
     };
     let (mut accepted, mut refused) = (0, 0);
     for (number, text) in kept.iter().cloned().chain((0..12_000).map(variation)).enumerate() {
-        let is_accepted = metadata::check(&text).is_ok();
+        let is_accepted = document::check(&text).is_ok();
         // Some of the rest show that the component refuses what the rules refuse.
         if !is_accepted && number % 16 != 0 {
             continue;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{Statement, Type};
-use cimd_cache_simulator::bug::{Bug, Edit, Seen};
+use cimd_cache_simulator::mutant::{Edit, Mutant, Seen};
 use cimd_cache_simulator::search::first_violation;
 use cimd_cache_simulator::sequence::{Backend, Model, START, simulate_in_sequence};
 use support::Database;
@@ -21,7 +21,7 @@ use tokio_postgres::{Client, Statement as Prepared};
 struct Real {
     client: Client,
     prepared: HashMap<&'static str, Prepared>,
-    /// A bug, in one of the statements.
+    /// A mutant, in one of the statements.
     edit: Option<Edit>,
     /// What the clocks of writes and of reads show, and which is set.
     clocks: [i64; 2],
@@ -150,10 +150,10 @@ async fn postgres_answers_as_the_model_does() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bug_planted_in_the_sql_comes_to_light_as_in_the_model() {
     let database = Database::new().await;
-    for bug in Bug::ALL.iter().copied().filter(|bug| bug.seen() == Seen::InSequence) {
-        let in_model = |seed| simulate_in_sequence(seed, &mut Model::new(Some(bug)));
-        let seed = first_violation(0..100_000, in_model).unwrap_or_else(|| panic!("{}", bug.name()));
-        let real = simulate_in_sequence(seed, &mut Real::new(&database, Some(bug.edit())).await);
-        assert!(!real.violations.is_empty(), "{}: seed {seed}", bug.name());
+    for mutant in Mutant::ALL.iter().copied().filter(|mutant| mutant.seen() == Seen::InSequence) {
+        let in_model = |seed| simulate_in_sequence(seed, &mut Model::new(Some(mutant)));
+        let seed = first_violation(0..100_000, in_model).unwrap_or_else(|| panic!("{}", mutant.name()));
+        let real = simulate_in_sequence(seed, &mut Real::new(&database, Some(mutant.edit())).await);
+        assert!(!real.violations.is_empty(), "{}: seed {seed}", mutant.name());
     }
 }

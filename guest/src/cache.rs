@@ -1,66 +1,24 @@
 //! The calls: each checks its arguments, sends a statement, and reads the answer out of rows.
 //!
-//! Which of two writes wins is decided by the SQL, because only the database sees both. Here stands what can be
-//! decided before and after: the limits, the freshness of what came back, and what an empty answer means.
+//! The SQL decides which of two writes wins, because only the database sees both. This module decides what
+//! can be decided before and after: the limits, the freshness of what came back, and what an empty answer
+//! means.
 
+use crate::document;
 use crate::error::Error;
-use crate::limits::{
-    LATEST_SECOND, LEFTOVER_SECONDS, LIFETIME_SECONDS, MICROS, SWEEP_ROWS, TICKET_SECONDS, URL_BYTES,
-    URLS_AT_ONCE,
-};
-use crate::metadata;
+use crate::limits::{FUTURE_TOLERANCE_SECONDS, MICROS, SWEEP_ROWS, URLS_AT_ONCE};
 use crate::sql::{Row, Sql, Value};
 use crate::statements::{self, Statement};
 use crate::ticket::Ticket;
 
-/// A document that is fresh: the WIT `entry`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The document as JSON.
-    pub metadata: String,
-    /// When it expires, in seconds since 1970, rounded down.
-    pub expires_at: i64,
-    /// For how many milliseconds it stays fresh, rounded down.
-    pub fresh_for: u64,
-    /// The moment of the read.
-    pub ticket: Ticket,
-}
+mod arguments;
+mod rows;
+mod types;
 
-/// The answer of a get: the WIT `lookup`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// There is a fresh document.
-    Hit(Entry),
-    /// There is none.
-    Miss(Ticket),
-}
+use arguments::{LONGEST_LIFETIME, check_expiry, check_url, not_a_ticket};
+use rows::{array, columns, fresh, int64};
 
-/// When a document expires: the WIT `expiry`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    /// At this many seconds since 1970.
-    At(i64),
-    /// This many seconds after the ticket, or after now.
-    After(u64),
-}
-
-/// The outcome of a put: the WIT `stored`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
-    /// The document is stored.
-    Stored,
-    /// Something newer is known; nothing was changed.
-    Superseded,
-}
-
-/// The outcome of a sweep: the WIT `swept`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Swept {
-    /// How many rows were removed.
-    pub removed: u32,
-    /// Whether there are rows left that another sweep would remove.
-    pub more: bool,
-}
+pub use types::{Entry, Expiry, Lookup, PutOutcome, SweepOutcome};
 
 /// The cache, on a database.
 #[derive(Debug)]
@@ -80,12 +38,13 @@ impl<S: Sql> Cache<S> {
         Ok(fresh(metadata, &expires_at, ticket)?.map_or(Lookup::Miss(ticket), Lookup::Hit))
     }
 
-    /// Looks up several documents at one moment: what a get of each URL would answer then, in the order of the URLs.
+    /// Looks up several documents at one moment. Returns what a get of each URL would return at that moment,
+    /// in the order of the URLs.
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get), for each URL: a URL that cannot be a key is refused by itself, and what fails on the
-    /// database's side fails for all the others.
+    /// Those of [`get`](Self::get), for each URL. A URL that cannot be a key is refused without affecting the
+    /// others; a failure of the database is the answer for all the others.
     pub fn get_many(&mut self, urls: &[String]) -> Vec<Result<Lookup, Error>> {
         let mut answers = Vec::with_capacity(urls.len());
         if urls.len() > URLS_AT_ONCE {
@@ -93,7 +52,7 @@ impl<S: Sql> Cache<S> {
             answers.resize(urls.len(), Err(Error::InvalidUrl(refusal.into())));
             return answers;
         }
-        // Those that cannot be keys have their answers; the others wait for the one that the statement gives to all.
+        // URLs that cannot be keys have their answers now; the statement answers the others.
         let mut keys = Vec::with_capacity(urls.len());
         for url in urls {
             let checked = check_url(url);
@@ -112,7 +71,7 @@ impl<S: Sql> Cache<S> {
         answers
     }
 
-    /// What is fresh at one moment: an answer for each URL, to the place that stands beside it.
+    /// Looks up `keys`, each a URL with the place of its answer in `answers`.
     fn find(&mut self, keys: &[(&str, usize)], answers: &mut [Result<Lookup, Error>]) -> Result<(), Error> {
         let parameters = vec![Value::Text(array(keys)), Value::Int64(keys.len() as i64)];
         let rows = self.0.query(&statements::GET_MANY, parameters)?;
@@ -132,7 +91,8 @@ impl<S: Sql> Cache<S> {
             }
             match (url, fresh(metadata, &expires_at, ticket)?) {
                 (Value::Text(url), Some(entry)) => {
-                    // Rows come in the order of the index: if that is how they were asked for, this is one of the next.
+                    // Rows come in the order of the index. If the URLs are in that order too, this is one of
+                    // the next.
                     next = if in_order { next } else { 0 };
                     let mut left = keys.len();
                     while left > 0 && keys[next % keys.len()].0 != url {
@@ -152,7 +112,7 @@ impl<S: Sql> Cache<S> {
         if moment.is_none() {
             return Err(Error::Storage);
         }
-        // What occurs more than once was found where it occurs first.
+        // A URL that occurs more than once was found where it occurs first.
         for (at, (url, place)) in keys.iter().enumerate() {
             if !in_order && let Some((_, first)) = keys[..at].iter().find(|(before, _)| before == url) {
                 answers[*place] = answers[*first].clone();
@@ -165,23 +125,24 @@ impl<S: Sql> Cache<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidUrl`], [`Error::InvalidMetadata`], [`Error::InvalidExpiry`], [`Error::InvalidTicket`], and those
-    /// of the database. After `Unavailable` and `TimedOut` it may have been stored.
+    /// [`Error::InvalidUrl`], [`Error::InvalidMetadata`], [`Error::InvalidExpiry`], [`Error::InvalidTicket`],
+    /// and those of the database. After `Unavailable` and `TimedOut` it may have been stored.
     pub fn put(
         &mut self,
         url: &str,
         metadata: String,
         expiry: Expiry,
         ticket: Option<&str>,
-    ) -> Result<Stored, Error> {
+    ) -> Result<PutOutcome, Error> {
         check_url(url)?;
-        metadata::check(&metadata)?;
+        document::check(&metadata)?;
         check_expiry(expiry)?;
         let ticket = ticket.map(|text| Ticket::parse(text).ok_or_else(not_a_ticket)).transpose()?;
 
         let (at, after) = match expiry {
             Expiry::At(seconds) => (Value::Int64(seconds), Value::Null),
-            // Longer than any that is kept, and short enough to calculate with: the statement cuts it to ten years.
+            // Longer than any lifetime that is kept, and short enough to calculate with: the statement cuts
+            // it to ten years.
             Expiry::After(seconds) => {
                 (Value::Null, Value::Int64(seconds.min(LONGEST_LIFETIME).cast_signed()))
             }
@@ -192,35 +153,36 @@ impl<S: Sql> Cache<S> {
         let parameters =
             vec![Value::Text(url.to_owned()), Value::Text(metadata), at, after, read_at, purged_at];
         let rows = self.0.query(&statements::PUT, parameters)?;
-        if rows.is_empty() { self.why_not_stored(ticket) } else { Ok(Stored::Stored) }
+        if rows.is_empty() { self.why_not_stored(ticket) } else { Ok(PutOutcome::Stored) }
     }
 
-    /// Why a put stored nothing: something newer is known, or the ticket has run out, or it is ahead of the clock. A
-    /// little ahead it may be after a failover to a clock that is behind, and a get puts that right; further ahead no get
-    /// can have given it.
-    fn why_not_stored(&mut self, ticket: Option<Ticket>) -> Result<Stored, Error> {
+    /// Why a put stored nothing: something newer is known, or the ticket has run out, or it is ahead of the
+    /// clock. After a failover to a clock that is behind, a ticket may be a little ahead, and another get
+    /// solves that. No get can have given one that is further ahead.
+    fn why_not_stored(&mut self, ticket: Option<Ticket>) -> Result<PutOutcome, Error> {
         let row = self.one_row(&statements::CLOCK, Vec::new())?;
         let [now, purged_at] = columns(row)?;
         let now = int64(&now)?;
         // A table without its purge row refuses every put; that must not look like a lost race.
         int64(&purged_at)?;
         match ticket {
-            Some(ticket) if ticket.read_at() > now.saturating_add(LEFTOVER_SECONDS * MICROS) => {
+            Some(ticket) if ticket.read_at() > now.saturating_add(FUTURE_TOLERANCE_SECONDS * MICROS) => {
                 Err(Error::InvalidTicket(
                     "the ticket is over a minute ahead of the database's clock: present the ticket of the get before \
                      the fetch"
                         .into(),
                 ))
             }
-            _ => Ok(Stored::Superseded),
+            _ => Ok(PutOutcome::Superseded),
         }
     }
 
-    /// Removes a document and says whether there was one.
+    /// Removes a document. Returns whether a get would have hit.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidUrl`], and those of the database. After `Unavailable` and `TimedOut` it may have been applied.
+    /// [`Error::InvalidUrl`], and those of the database. After `Unavailable` and `TimedOut` it may have been
+    /// applied.
     pub fn delete(&mut self, url: &str) -> Result<bool, Error> {
         check_url(url)?;
         let row = self.one_row(&statements::DELETE, vec![Value::Text(url.to_owned())])?;
@@ -235,9 +197,9 @@ impl<S: Sql> Cache<S> {
     /// # Errors
     ///
     /// Those of the database. After `Unavailable` and `TimedOut` it may have been applied.
-    pub fn delete_all(&mut self) -> Result<(), Error> {
+    pub fn purge(&mut self) -> Result<(), Error> {
         // No row means no purge row, so nothing was removed: `one_row` makes that an error.
-        self.one_row(&statements::DELETE_ALL, Vec::new())?;
+        self.one_row(&statements::PURGE, Vec::new())?;
         Ok(())
     }
 
@@ -246,7 +208,7 @@ impl<S: Sql> Cache<S> {
     /// # Errors
     ///
     /// Those of the database. After `Unavailable` and `TimedOut` rows may have been removed.
-    pub fn sweep(&mut self, limit: u32) -> Result<Swept, Error> {
+    pub fn sweep(&mut self, limit: u32) -> Result<SweepOutcome, Error> {
         let limit = limit.min(SWEEP_ROWS);
         let mut removed = 0;
         for statement in [&statements::SWEEP_EXPIRED, &statements::SWEEP_PURGED] {
@@ -256,14 +218,14 @@ impl<S: Sql> Cache<S> {
                 removed += u32::try_from(rows.len()).unwrap_or(u32::MAX - removed);
             }
         }
-        // One that removed all it may need not ask whether there are more. One that did not has to: other sweepers may
-        // have removed the rows that it had chosen.
+        // A sweep that removed as many as it may need not ask whether there are more. One that removed fewer
+        // must: other sweepers may have removed the rows that it had chosen.
         if limit > 0 && removed >= limit {
-            return Ok(Swept { removed, more: true });
+            return Ok(SweepOutcome { removed, more: true });
         }
         let row = self.one_row(&statements::SWEEPABLE, Vec::new())?;
         match columns(row)? {
-            [Value::Int64(_), Value::Boolean(more)] => Ok(Swept { removed, more }),
+            [Value::Int64(_), Value::Boolean(more)] => Ok(SweepOutcome { removed, more }),
             _ => Err(Error::Storage),
         }
     }
@@ -271,87 +233,6 @@ impl<S: Sql> Cache<S> {
     fn one_row(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Row, Error> {
         let rows = self.0.query(statement, parameters)?;
         <[Row; 1]>::try_from(rows).map(|[row]| row).map_err(|_| Error::Storage)
-    }
-}
-
-/// What rows say of a document, if it is fresh at the ticket's moment. The statement has looked at the expiry already. It
-/// is looked at once more because an expired document must not be served whatever a host's database makes of the
-/// statement.
-fn fresh(metadata: Value, expires_at: &Value, ticket: Ticket) -> Result<Option<Entry>, Error> {
-    match (metadata, expires_at) {
-        (Value::Text(metadata), Value::Int64(expires_at)) if *expires_at > ticket.read_at() => {
-            Ok(Some(Entry {
-                metadata,
-                expires_at: expires_at.div_euclid(MICROS),
-                fresh_for: expires_at.saturating_sub(ticket.read_at()).unsigned_abs() / 1_000,
-                ticket,
-            }))
-        }
-        (Value::Null | Value::Text(_), Value::Null | Value::Int64(_)) => Ok(None),
-        _ => Err(Error::Storage),
-    }
-}
-
-/// Texts as Postgres reads an array of them. Each is quoted, because what is not may mean NULL, a number of dimensions, or
-/// an array within.
-fn array(texts: &[(&str, usize)]) -> String {
-    let mut array = String::new();
-    for (text, _) in texts {
-        array.push(if array.is_empty() { '{' } else { ',' });
-        array.push('"');
-        let mut rest = *text;
-        while let Some(at) = rest.find(['"', '\\']) {
-            array.push_str(&rest[..at]);
-            array.push('\\');
-            array.push_str(&rest[at..=at]);
-            rest = &rest[at + 1..];
-        }
-        array.push_str(rest);
-        array.push('"');
-    }
-    array.push('}');
-    array
-}
-
-fn check_url(url: &str) -> Result<(), Error> {
-    let refusal = if url.is_empty() {
-        "the client_id URL is empty"
-    } else if url.len() > URL_BYTES {
-        "the client_id URL is longer than 2048 bytes"
-    } else if url.contains('\0') {
-        "the client_id URL contains a NUL"
-    } else {
-        return Ok(());
-    };
-    Err(Error::InvalidUrl(refusal.into()))
-}
-
-/// A lifetime in seconds that reaches over ten years ahead of now whatever good ticket it is counted from.
-const LONGEST_LIFETIME: u64 = (LIFETIME_SECONDS + TICKET_SECONDS).unsigned_abs();
-
-/// A lifetime may be of any length: those over ten years come from headers of others, where RFC 9111 section 1.2.2 takes
-/// what overflows for "for ever". A time outside of the years that can be written is a mistake in its unit.
-fn check_expiry(expiry: Expiry) -> Result<(), Error> {
-    match expiry {
-        Expiry::At(seconds) if !(0..=LATEST_SECOND).contains(&seconds) => Err(Error::InvalidExpiry(
-            "the expiry's year is outside 1970 to 9999: it is a time in seconds since 1970".into(),
-        )),
-        Expiry::At(_) | Expiry::After(_) => Ok(()),
-    }
-}
-
-fn not_a_ticket() -> Error {
-    Error::InvalidTicket("the ticket is not one that a get gave".into())
-}
-
-fn columns<const N: usize>(row: Row) -> Result<[Value; N], Error> {
-    row.try_into().map_err(|_| Error::Storage)
-}
-
-fn int64(value: &Value) -> Result<i64, Error> {
-    match value {
-        Value::Int64(number) => Ok(*number),
-        _ => Err(Error::Storage),
     }
 }
 

@@ -1,6 +1,7 @@
-//! The rules as the exports of the world, and the import `sql` as their database. Only types are converted here.
+//! The rules as the exports of the world, and the import `sql` as their database. This file only converts
+//! types.
 
-use crate::cache::{Cache, Expiry, Lookup, Stored};
+use crate::cache::{Cache, Expiry, Lookup, PutOutcome};
 use crate::error::Error;
 use crate::sql::{Row, Sql, SqlError, Value};
 use crate::statements::Statement;
@@ -19,7 +20,7 @@ mod generated {
 use generated::cimd::cache::sql as import;
 use generated::exports::cimd::cache::{cache as wit, maintenance};
 
-/// What the world's exports are implemented on.
+/// Implements the world's exports.
 struct Component;
 
 impl wit::Guest for Component {
@@ -40,15 +41,15 @@ impl wit::Guest for Component {
         metadata: String,
         expiry: wit::Expiry,
         ticket: Option<String>,
-    ) -> Result<wit::Stored, wit::Error> {
+    ) -> Result<wit::PutOutcome, wit::Error> {
         let expiry = match expiry {
             wit::Expiry::At(seconds) => Expiry::At(seconds),
             wit::Expiry::After(seconds) => Expiry::After(seconds),
         };
         let stored = Cache(Import).put(&url, metadata, expiry, ticket.as_deref())?;
         Ok(match stored {
-            Stored::Stored => wit::Stored::Stored,
-            Stored::Superseded => wit::Stored::Superseded,
+            PutOutcome::Stored => wit::PutOutcome::Stored,
+            PutOutcome::Superseded => wit::PutOutcome::Superseded,
         })
     }
 
@@ -56,15 +57,15 @@ impl wit::Guest for Component {
         Ok(Cache(Import).delete(&url)?)
     }
 
-    fn delete_all() -> Result<(), wit::Error> {
-        Ok(Cache(Import).delete_all()?)
+    fn purge() -> Result<(), wit::Error> {
+        Ok(Cache(Import).purge()?)
     }
 }
 
 impl maintenance::Guest for Component {
-    fn sweep(limit: u32) -> Result<maintenance::Swept, maintenance::Error> {
+    fn sweep(limit: u32) -> Result<maintenance::SweepOutcome, maintenance::Error> {
         let swept = Cache(Import).sweep(limit)?;
-        Ok(maintenance::Swept { removed: swept.removed, more: swept.more })
+        Ok(maintenance::SweepOutcome { removed: swept.removed, more: swept.more })
     }
 }
 

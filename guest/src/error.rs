@@ -1,8 +1,8 @@
-//! The errors a caller sees, and how the database's become one of them.
+//! The errors that a caller sees, and which of them each error of the database becomes.
 //!
-//! There are two readers. The caller decides by the case alone: fix the call, fix the deployment, retry later, or
-//! wake an operator. The operator reads the host's log, which has the server's own words. So no text here repeats
-//! an argument, SQL, or what the server said.
+//! There are two readers. The caller decides by the case alone: fix the call, fix the deployment, retry
+//! later, or wake an operator. The operator reads the host's log, which has the server's own words. So no
+//! text here repeats an argument, SQL, or the server's message.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ pub enum Error {
     InvalidMetadata(Cow<'static, str>),
     /// The expiry's year is outside 1970 to 9999.
     InvalidExpiry(Cow<'static, str>),
-    /// The ticket is none, or is over a minute ahead of the database's clock.
+    /// This is not a ticket, or it is over a minute ahead of the database's clock.
     InvalidTicket(Cow<'static, str>),
     /// No database is configured.
     NotConfigured,
@@ -35,8 +35,8 @@ impl From<SqlError> for Error {
             SqlError::NotConfigured => Self::NotConfigured,
             SqlError::Unavailable => Self::Unavailable,
             SqlError::TimedOut => Self::TimedOut,
-            // The host is older than the component or bounds results below what the limits allow: no caller
-            // can mend that.
+            // The host is older than the component, or bounds results below what the limits allow: no caller
+            // can fix that.
             SqlError::NotAllowed | SqlError::TooLarge => Self::Storage,
             SqlError::Database(state) => from_sqlstate(&state),
         }
@@ -46,12 +46,12 @@ impl From<SqlError> for Error {
 /// Sorts a SQLSTATE (PostgreSQL documentation, appendix A) by what a caller should do.
 fn from_sqlstate(state: &str) -> Error {
     match state {
-        // query_canceled is what statement_timeout raises; lock_not_available, lock_timeout.
+        // statement_timeout raises query_canceled; lock_timeout raises lock_not_available.
         "57014" | "55P03" => Error::TimedOut,
         // too_many_connections; a standby that has not been promoted yet.
         "53300" | "25006" => Error::Unavailable,
-        // Connection exceptions; server shutting down or starting up; serialization failures and deadlocks that
-        // outlasted the host's retries.
+        // Connection exceptions; server shutting down or starting up; serialization failures and deadlocks
+        // that outlasted the host's retries.
         _ if ["08", "57P", "40"].iter().any(|class| state.starts_with(class)) => Error::Unavailable,
         _ => Error::Storage,
     }

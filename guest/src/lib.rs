@@ -1,9 +1,9 @@
 //! The rules of cimd-cache, and the component made of them.
 //!
-//! Everything that decides what the cache answers is here: limits, the checks on a document, tickets, the SQL, and
-//! what its rows and errors mean. The rules are plain Rust behind the trait [`sql::Sql`], and run natively under
-//! their tests. On `wasm32` the module `component` binds them to the WIT world; that one file is all there is
-//! between the rules and a host.
+//! Everything that decides what the cache answers is here: limits, the checks on a document, tickets, the
+//! SQL, and what its rows and errors mean. The rules are plain Rust behind the trait [`sql::Sql`]; their
+//! tests run them natively. On `wasm32` the module `component` binds them to the WIT world. That one file is
+//! all there is between the rules and a host.
 //!
 //! ```
 //! use cimd_cache_guest::cache::{Cache, Lookup};
@@ -24,9 +24,9 @@
 //! ```
 
 pub mod cache;
+pub mod document;
 pub mod error;
 pub mod limits;
-pub mod metadata;
 pub mod sql;
 pub mod statements;
 pub mod ticket;

@@ -1,5 +1,5 @@
-//! What the rules need of a database, as a trait: in the component it is the imported interface `sql`, in tests
-//! whatever the test wants.
+//! What the rules need from a database, as a trait. In the component it is the imported interface `sql`, in
+//! tests whatever the test needs.
 
 use crate::statements::Statement;
 
@@ -21,7 +21,7 @@ pub enum Value {
 /// One value for each column of a statement.
 pub type Row = Vec<Value>;
 
-/// Why a statement gave no rows: the interface's `error`.
+/// Why a statement returned no rows: the interface's `error`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SqlError {
     /// The host has no database.
@@ -44,6 +44,7 @@ pub trait Sql {
     ///
     /// # Errors
     ///
-    /// [`SqlError`]; only after `NotConfigured`, `NotAllowed` and `Database` is it certain that nothing was changed.
+    /// [`SqlError`]. Only `NotConfigured`, `NotAllowed` and `Database` mean for certain that nothing was
+    /// changed.
     fn query(&mut self, statement: &'static Statement, parameters: Vec<Value>) -> Result<Vec<Row>, SqlError>;
 }

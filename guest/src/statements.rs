@@ -1,36 +1,42 @@
-//! All the SQL there is.
+//! All the SQL there is. The file is long because it is the complete list: a reviewer of what the component
+//! can send need read no other.
 //!
-//! The component sends these statements and no others, and the host lets no others through: it compiles this list
-//! natively. Each is a single statement in a transaction of its own that Postgres-compatible distributed engines
-//! take as well: `DO UPDATE` uses only `excluded`, columns and constants (Citus refuses `now()` there), and there is
-//! no ctid, `SKIP LOCKED`, lock or session state.
+//! The component sends these statements and no others. The host compiles this list natively and lets nothing
+//! else through. Each is a single statement in a transaction of its own, and uses only what
+//! Postgres-compatible distributed engines support: `DO UPDATE` has only `excluded`, columns and constants
+//! (Citus refuses `now()` there), and there is no ctid, `SKIP LOCKED`, lock or session state.
 //!
-//! **Every name says its schema**, operators and types included. A name without one is looked up along the search path,
-//! and an operator or function that fits its arguments exactly wins in any schema there, also in one that a stranger may
-//! create in (CVE-2018-1058): his SQL would run inside ours, with our privileges. Names that are part of the grammar
-//! (`bigint`, `extract`, `coalesce`, `greatest`, `at time zone`) always mean Postgres' own. But `in`, `between`, `like`,
-//! `is distinct from` and `nullif` look an operator up by name, so none of them is here. Operators written in full bind
-//! alike, from left to right: parentheses say what belongs together.
+//! **Every name says its schema**, operators and types included. Postgres looks up a name without one along
+//! the search path, and an operator or function that fits its arguments exactly wins in any schema there,
+//! even in one where a stranger may create objects (CVE-2018-1058): the stranger's SQL would run inside the
+//! cache's, with its privileges. Names that are part of the grammar (`bigint`, `extract`, `coalesce`,
+//! `greatest`, `at time zone`) always mean Postgres' own. But `in`, `between`, `like`, `is distinct from` and
+//! `nullif` look up an operator by name, so none of them is here. Operators written in full all have the same
+//! precedence, from left to right: parentheses say what belongs together.
 //!
-//! Times cross as `bigint` microseconds (fetches) or seconds (expiries) since 1970, so that a host needs no notion of
-//! `timestamptz`. They become intervals by way of a double, which is exact for microseconds up to the year 2255.
+//! Times cross as `bigint` microseconds (fetches) or seconds (expiries) since 1970, so that a host need not
+//! know `timestamptz`. They become intervals through a double, which is exact for microseconds up to the year
+//! 2255.
 //!
-//! A row's `after_purge` is the `purged_at` that its fetch saw: the document counts only while the two are equal.
+//! A row's `after_purge` is the `purged_at` that its fetch saw: a get returns the document only while the two
+//! are equal.
 //!
-//! **Several clocks.** `purge.clock_tolerance` is the most by which two clocks of the database may differ: 0 where there
-//! is one, as in Postgres itself. A distributed engine takes the `now()` of a read and that of a write from different
-//! machines. With a tolerance D, a get hands out a ticket D earlier than its now, so that no delete that came after it
-//! has an earlier time; and a document is fresh only while even a clock that is D ahead shows less than its expiry.
+//! **Several clocks.** `purge.clock_tolerance` is the most by which two clocks of the database may differ: 0
+//! if there is one, as in Postgres itself. A distributed engine takes the `now()` of a read and that of a
+//! write from different machines. With a tolerance D, a get hands out a ticket D earlier than its now, so
+//! that no delete that came after it has an earlier time; and a document is fresh only while even a clock
+//! that is D ahead shows less than its expiry.
 //!
-//! **Hidden is not absent.** Where row level security applies to the role, [`GET`] and [`SWEEPABLE`] find no purge, which is
-//! an error: a row that a policy hides must not look like a miss. Writes Postgres refuses there by itself.
+//! **Hidden is not absent.** If row level security applies to the role, [`GET`] and [`SWEEPABLE`] find no
+//! purge, which is an error: a row that a policy hides must not look like a miss. Postgres itself refuses the
+//! writes then.
 
 /// One statement that the component may send.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Statement {
     /// A name for logs and metrics.
     pub name: &'static str,
-    /// What it is for, which decides over which connection it goes and whether it may be repeated.
+    /// What it is for. This decides which connection it takes and whether it may be repeated.
     pub purpose: Purpose,
     /// The text, exactly as it is sent.
     pub sql: &'static str,
@@ -51,7 +57,7 @@ pub enum Purpose {
     Maintenance,
 }
 
-/// A Postgres type that crosses the interface, by its case of `value`.
+/// A Postgres type that crosses the interface, as a case of `value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     /// `boolean`
@@ -66,12 +72,12 @@ use Type::{Boolean, Int64, Text};
 
 /// The whole list.
 pub const ALL: [&Statement; 9] =
-    [&GET, &GET_MANY, &CLOCK, &PUT, &DELETE, &DELETE_ALL, &SWEEP_EXPIRED, &SWEEP_PURGED, &SWEEPABLE];
+    [&GET, &GET_MANY, &CLOCK, &PUT, &DELETE, &PURGE, &SWEEP_EXPIRED, &SWEEP_PURGED, &SWEEPABLE];
 
 /// Always one row: the time for the ticket, the last purge, and the document if there is a fresh one.
 ///
-/// With a clock tolerance D the first column is now less D, and the last is the expiry less twice that: it says when, in
-/// the ticket's time, some clock of the database may first show the expiry.
+/// With a clock tolerance D the first column is now less D, and the last is the expiry less 2D: in the
+/// ticket's time, the moment at which some clock of the database may first show the expiry.
 pub const GET: Statement = Statement {
     name: "get",
     purpose: Purpose::Read,
@@ -93,13 +99,13 @@ left join cimd_cache.client_id_metadata m
     columns: &[Int64, Int64, Text, Int64],
 };
 
-/// As [`GET`], for many URLs at once. Parameters: the URLs as the text of an array, and how many they are. Always at least
-/// one row, and in each the same now and the same purge; a URL without a row is absent. Rows come in any order, once for
-/// each URL however often it was asked for.
+/// As [`GET`], for many URLs at once. Parameters: the URLs as the text of an array, and how many there are.
+/// Always at least one row, all with the same now and the same purge; a URL without a row is absent. Rows
+/// come in any order, one for each URL however often it was asked for.
 ///
-/// The join knows nothing but the key, and the columns decide what counts: given more conditions, a planner without
-/// statistics takes the indexes of those, and reads the whole table. The number of URLs tells this statement from others
-/// that are prepared: no two have as many parameters.
+/// The join has only the key as its condition, and the columns decide what is fresh: given more conditions, a
+/// planner without statistics takes their indexes, and reads the whole table. The number of URLs
+/// distinguishes this statement from the others that are prepared: no two have the same number of parameters.
 pub const GET_MANY: Statement = Statement {
     name: "get-many",
     purpose: Purpose::Read,
@@ -123,7 +129,7 @@ where $2::bigint operator(pg_catalog.=) pg_catalog.cardinality($1::pg_catalog.te
     columns: &[Int64, Int64, Text, Text, Int64],
 };
 
-/// The database's time and the last purge: asked only after a put that stored nothing, to tell why.
+/// The database's time and the last purge. Sent only after a put that stored nothing, to find out why.
 pub const CLOCK: Statement = Statement {
     name: "clock",
     purpose: Purpose::Read,
@@ -137,16 +143,16 @@ left join cimd_cache.purge p
     columns: &[Int64, Int64],
 };
 
-/// One row if it was stored, none if not. Parameters: URL, document, expiry in seconds since 1970 or null, lifetime
-/// in seconds or null, the ticket's read and purge times or null.
+/// One row if it was stored, none if not. Parameters: URL, document, expiry in seconds since 1970 or null,
+/// lifetime in seconds or null, the ticket's read and purge times or null.
 ///
-/// Under READ COMMITTED the conflicting row is locked and the last condition is decided on its newest version, so
-/// no two puts can both believe to be the later.
+/// Under READ COMMITTED Postgres locks the conflicting row and decides the last condition on its newest
+/// version, so two puts cannot both be the later one.
 ///
-/// Whether a row is a leftover goes by when it was last touched by a clock: a document's fetch, but the delete of a
-/// mark, which is the mark's `expires_at`. A mark's `fetched_at` may be that of the document it took the place of, up to
-/// a minute ahead of the delete. By that, a put that began just before the delete and waited would take the mark for a
-/// leftover, and bring back what was deleted.
+/// A row is from the future if the last time that a clock gave it is: a document's fetch, but a tombstone's
+/// delete, which is its `expires_at`. A tombstone's `fetched_at` may be that of the document it replaced, up
+/// to a minute ahead of the delete. If that decided, a put that began just before the delete and waited would
+/// take the tombstone for a row from the future, and bring back what was deleted.
 pub const PUT: Statement = Statement {
     name: "put",
     purpose: Purpose::Write,
@@ -186,12 +192,13 @@ returning true",
     columns: &[Boolean],
 };
 
-/// One row: whether there was a document that a get would have returned. Leaves a mark, a row without a document,
-/// whose `fetched_at` holds off puts with an older ticket.
+/// One row: whether there was a document that a get would have returned. Leaves a tombstone, a row without a
+/// document, whose `fetched_at` holds off puts with an older ticket.
 ///
-/// The later of the two fetch times stays, so that a delete which waited for a put does not let in puts older than
-/// that; but not the fetch time of a leftover, which would let in any. What is a leftover is decided as in [`PUT`], or
-/// of two deletes at once the first to begin could take the mark of the other for one.
+/// The later of the two fetch times stays, so that a delete which waited for a put does not let in puts older
+/// than that one; but not the fetch time of a row from the future, which would let in any. [`PUT`] says which
+/// rows are from the future. By another rule, the first of two deletes at once could take the tombstone of the
+/// other for one.
 pub const DELETE: Statement = Statement {
     name: "delete",
     purpose: Purpose::Write,
@@ -217,11 +224,11 @@ returning m.had_document",
     columns: &[Boolean],
 };
 
-/// One row. Each purge has a time of its own, later than all before it, also if the clock was set back or two run at
-/// once: what was purged can never become equal to the present purge again. The detour by UTC makes the addition
-/// immutable, as Citus asks of what is calculated from a column.
-pub const DELETE_ALL: Statement = Statement {
-    name: "delete-all",
+/// One row. Each purge has a time of its own, later than all before it, even if the clock was set back or two
+/// run at once: the `after_purge` of a purged row can never equal `purged_at` again. Going through UTC keeps
+/// the expression immutable, which Citus requires of an expression on a column.
+pub const PURGE: Statement = Statement {
+    name: "purge",
     purpose: Purpose::Write,
     sql: "\
 update cimd_cache.purge
@@ -233,11 +240,12 @@ returning true",
     columns: &[Boolean],
 };
 
-/// A row for each removed one, at most as many as the parameter says. The outer conditions are those of the inner
-/// select once more: they are decided again on a row that was refreshed while the delete waited for it.
+/// One row for each that was removed, at most as many as the parameter says. The outer conditions repeat
+/// those of the inner select: Postgres decides them again on a row that was refreshed while the delete waited
+/// for it.
 ///
-/// In the order of the index, which makes the planner use it: by itself it reads the table from its beginning, hoping
-/// to meet a thousand soon, and with the last of them reads all of it.
+/// The order is that of the index, which makes the planner use it. Without it, the planner reads the table
+/// from its beginning, hoping to meet a thousand soon, and reads all of it to find the last few.
 pub const SWEEP_EXPIRED: Statement = Statement {
     name: "sweep-expired",
     purpose: Purpose::Maintenance,
@@ -257,8 +265,8 @@ returning true",
     columns: &[Boolean],
 };
 
-/// As [`SWEEP_EXPIRED`], for documents that a purge removed before they expired. A statement of its own, so that
-/// each of the two finds its rows through one index.
+/// As [`SWEEP_EXPIRED`], for documents that a purge removed before they expired. It is a separate statement
+/// so that each of the two finds its rows through one index.
 pub const SWEEP_PURGED: Statement = Statement {
     name: "sweep-purged",
     purpose: Purpose::Maintenance,
@@ -278,9 +286,9 @@ returning true",
     columns: &[Boolean],
 };
 
-/// Always one row: the last purge, and whether any row could be removed now by the two sweeps. Asked when they removed
-/// fewer than they might: of two sweeps that choose the same rows one removes them and the other none, and that must not
-/// look like the end.
+/// Always one row: the last purge, and whether the two sweeps could remove any row now. Sent when they
+/// removed fewer than they might: of two sweeps that choose the same rows, one removes them and the other
+/// none, and that must not look like the end.
 pub const SWEEPABLE: Statement = Statement {
     name: "sweepable",
     purpose: Purpose::Maintenance,
@@ -316,8 +324,8 @@ mod tests {
     fn the_sql_has_the_numbers_of_the_contract() {
         let seconds = |number| format!("interval '{number} seconds'");
         for (statement, numbers) in [
-            (&PUT, &[limits::LIFETIME_SECONDS, limits::TICKET_SECONDS, limits::LEFTOVER_SECONDS][..]),
-            (&DELETE, &[limits::LEFTOVER_SECONDS]),
+            (&PUT, &[limits::LIFETIME_SECONDS, limits::TICKET_SECONDS, limits::FUTURE_TOLERANCE_SECONDS][..]),
+            (&DELETE, &[limits::FUTURE_TOLERANCE_SECONDS]),
             (&SWEEP_EXPIRED, &[limits::SWEEP_AGE_SECONDS, limits::SWEEP_AGE_SECONDS]),
             (&SWEEP_PURGED, &[limits::SWEEP_AGE_SECONDS, limits::SWEEP_AGE_SECONDS]),
             (&SWEEPABLE, &[limits::SWEEP_AGE_SECONDS, limits::SWEEP_AGE_SECONDS]),

@@ -1,16 +1,22 @@
 //! Tickets: when a fetch began, and after which purge.
 //!
-//! A ticket is handed out by every get and presented by the put that follows. It is text, so that hosts need not
-//! know what is in it, and so that a time of another unit or another origin is not taken for one by accident.
+//! A ticket is a fencing token. Every get hands one out, and the put that follows presents it. It is text, so
+//! that hosts need not know what is in it, and so that a time of another unit or another origin is not taken
+//! for one by accident.
 //!
-//! It carries two times of the database's clock: that of the read, which orders fetches, and that of the last purge
-//! which the read saw. The second is not compared but must be equal to the present one. So a purge stops every
-//! fetch that was under way, even where the clock was set back in between.
+//! It carries two times of the database's clock: that of the read, which orders fetches, and that of the last
+//! purge which the read saw. The second must equal the time of the current purge; no order decides. So a
+//! purge stops every fetch in flight, even if the clock was set back in between.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::limits::{LATEST_SECOND, MICROS};
+use crate::limits::{LATEST_SECOND, MICROS, TICKET_BYTES};
+
+/// The bytes of a ticket's text: twice sixteen digits, and a hyphen.
+const TEXT_BYTES: usize = 33;
+
+const _: () = assert!(TEXT_BYTES <= TICKET_BYTES, "hosts refuse a ticket that is longer");
 
 /// The moment of a read, in the database's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +26,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The ticket of a read at `read_at` that saw the last purge at `purged_at`, both in microseconds since 1970.
-    /// None if either is outside the years 1970 to 9999.
+    /// The ticket of a read at `read_at` that saw the last purge at `purged_at`, both in microseconds since
+    /// 1970. None if either is outside the years 1970 to 9999.
     pub fn new(read_at: i64, purged_at: i64) -> Option<Self> {
         let plausible = 0..(LATEST_SECOND + 1) * MICROS;
         (plausible.contains(&read_at) && plausible.contains(&purged_at))
@@ -34,10 +40,10 @@ impl Ticket {
         Self::new(parse_micros(read_at)?, parse_micros(purged_at)?)
     }
 
-    /// The ticket of a moment that is at least `elapsed` later, for a host that answers from its memory: a fetch that
-    /// begins then is newer than the read. A thousandth is left off, so that the ticket of a clock that runs a little
-    /// fast is not ahead of the database's; synchronised clocks differ in rate by half of that at most (RFC 5905
-    /// section 11.3 has 500 parts per million).
+    /// The ticket of a moment at least `elapsed` later, for a host that answers from its memory: a fetch that
+    /// begins then is newer than the read. A thousandth of `elapsed` is left off, so that a clock which runs
+    /// a little fast does not give a ticket ahead of the database's clock. The rates of synchronised clocks
+    /// differ by at most half of that (500 parts per million, RFC 5905 section 11.3).
     #[must_use]
     pub fn later(self, elapsed: Duration) -> Self {
         let micros = elapsed.as_micros() - elapsed.as_micros().div_ceil(1_000);
@@ -63,8 +69,9 @@ fn parse_micros(text: &str) -> Option<i64> {
 
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // By hand: formatting integers through a template costs a get in the sandbox more than all its rules.
-        let mut text = [b'-'; 33];
+        // By hand: in the sandbox, formatting integers through a template costs a get more than all its
+        // rules.
+        let mut text = [b'-'; TEXT_BYTES];
         for (digits, micros) in [(0..16, self.read_at), (17..33, self.purged_at)] {
             for (shift, digit) in (0..64).step_by(4).rev().zip(&mut text[digits]) {
                 *digit = b"0123456789abcdef"[(micros >> shift) as usize & 0xf];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cimd_cache_guest::limits::{METADATA_BYTES, URL_BYTES};
+use cimd_cache_guest::limits::{METADATA_BYTES, TICKET_BYTES, URL_BYTES};
 use cimd_cache_guest::statements::Purpose;
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -12,7 +12,6 @@ use tokio_postgres::Client;
 use crate::bindings::exports::cimd::cache::cache as wit;
 use crate::error::Error;
 use crate::near_cache;
-use crate::sandbox::TICKET_BYTES;
 use crate::schema::Schema;
 use crate::schema::check::{self, CheckError, CheckReport};
 use crate::span::{self, call_span};

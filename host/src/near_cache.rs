@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cimd_cache_guest::limits::LEFTOVER_SECONDS;
+use cimd_cache_guest::limits::FUTURE_TOLERANCE_SECONDS;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
 
 /// For how long a put or delete whose outcome is unknown may still take effect: no statement runs for so long. One
 /// that does so later nevertheless, from the backlog of a server that hung, is seen as if it came from another node.
-const UNSETTLED: Duration = Duration::from_secs(LEFTOVER_SECONDS.unsigned_abs());
+const UNSETTLED: Duration = Duration::from_secs(FUTURE_TOLERANCE_SECONDS.unsigned_abs());
 
 /// The near cache of one process.
 pub(crate) struct NearCache {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel, StoreLimitsBuilder};
 
-pub(crate) use self::answer::{TICKET_BYTES, checked, lookup, lookups, swept};
+pub(crate) use self::answer::{checked, lookup, lookups, swept};
 pub use self::component::COMPONENT;
 pub(crate) use self::state::{Lent, Overtime};
 use self::state::{State, TICK};

@@ -30,7 +30,7 @@
 
 use std::sync::Arc;
 
-use cimd_cache_guest::statements::{self, DELETE, DELETE_ALL};
+use cimd_cache_guest::statements::{self, DELETE, PURGE};
 use tokio::time::Instant;
 use wasmtime::component::{HasData, Linker};
 
@@ -87,7 +87,7 @@ impl wit::Host for SqlView<'_> {
         values::check_parameters(statements::ALL[index], &parameters)
             .inspect_err(|failure| workers.log_failed(index, failure))?;
         let (statement, deadline) = (statements::ALL[index], Instant::now() + workers.deadline());
-        let is_delete = [DELETE.name, DELETE_ALL.name].contains(&statement.name);
+        let is_delete = [DELETE.name, PURGE.name].contains(&statement.name);
         let bytes = values::size_of(&parameters);
         let task = |reply| Task::Statement(index, parameters, reply);
         let request = Request::new(deadline, is_delete, bytes, task);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cimd_cache::{Cache, Error};
-use cimd_cache_simulator::history::{Answer, Failure};
+use cimd_cache_simulator::history::{Answer, CallFailure};
 
 use crate::load::Load;
 use crate::proxy::{Proxy, Weather};
@@ -95,7 +95,7 @@ async fn a_put_whose_answer_is_lost_is_not_sent_again() {
     let caller = Caller { record: &record, node: 0, cache: &cache };
     assert_eq!(caller.put(1, Seconds(3_600), None).await, Answer::Stored);
     proxy.set(Weather::CutAnswers);
-    assert_eq!(caller.put(1, Seconds(3_600), None).await, Answer::Failed(Failure::Unavailable));
+    assert_eq!(caller.put(1, Seconds(3_600), None).await, Answer::Failed(CallFailure::Unavailable));
     proxy.set(Weather::Fair);
     assert!(caller.get(1).await.unwrap().0);
     let log = server.log();

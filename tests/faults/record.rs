@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cimd_cache::{Cache, Error, Expiry, Lookup, PutOutcome};
 use cimd_cache_simulator::history::{
-    self, Answer, Between, Call, Failure, Micros, Position, Refusal, Request,
+    self, Answer, Between, Call, CallFailure, Micros, Position, Refusal, Request,
 };
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -213,9 +213,9 @@ fn failed(error: Error) -> Answer {
         Error::InvalidMetadata(_) => Answer::Refused(Refusal::InvalidMetadata),
         Error::InvalidExpiry(_) => Answer::Refused(Refusal::InvalidExpiry),
         Error::InvalidTicket(_) => Answer::Refused(Refusal::InvalidTicket),
-        Error::NotConfigured => Answer::Failed(Failure::NotConfigured),
-        Error::Unavailable => Answer::Failed(Failure::Unavailable),
-        Error::TimedOut => Answer::Failed(Failure::TimedOut),
-        Error::Storage => Answer::Failed(Failure::Storage),
+        Error::NotConfigured => Answer::Failed(CallFailure::NotConfigured),
+        Error::Unavailable => Answer::Failed(CallFailure::Unavailable),
+        Error::TimedOut => Answer::Failed(CallFailure::TimedOut),
+        Error::Storage => Answer::Failed(CallFailure::Storage),
     }
 }

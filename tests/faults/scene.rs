@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cimd_cache::Cache;
 use cimd_cache_simulator::History;
 use cimd_cache_simulator::checker::check;
-use cimd_cache_simulator::history::{Answer, Call, Failure, Request};
+use cimd_cache_simulator::history::{Answer, Call, CallFailure, Request};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::load::{Callers, Load};
@@ -69,7 +69,7 @@ pub(crate) struct Scene {
 /// What may happen while a fault is on.
 pub(crate) struct Allowed<'a> {
     /// How calls may fail.
-    pub(crate) failures: &'a [Failure],
+    pub(crate) failures: &'a [CallFailure],
     /// Whether gets may.
     pub(crate) gets: bool,
     /// How many more connections the server may count than there may be: those that only one side knows to be over.
@@ -83,7 +83,7 @@ impl Allowed<'_> {
 
 impl Default for Allowed<'_> {
     fn default() -> Self {
-        Self { failures: &[Failure::Unavailable, Failure::TimedOut], gets: true, left_over: 0 }
+        Self { failures: &[CallFailure::Unavailable, CallFailure::TimedOut], gets: true, left_over: 0 }
     }
 }
 
@@ -173,7 +173,7 @@ impl Scene {
                 (self.record.at(from), self.record.at(back + self.stalls.between(to, back)))
             })
             .collect();
-        let permitted = |call: usize, failure: Failure| {
+        let permitted = |call: usize, failure: CallFailure| {
             let call = &history.calls[call];
             allowed.failures.contains(&failure)
                 && (allowed.gets || !matches!(call.request, Request::Get { .. }))

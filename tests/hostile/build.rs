@@ -1,5 +1,5 @@
-//! Makes the component, as `host/build.rs` does with the real one. This one has no dependencies, so the compiler is
-//! enough; and no bindings, so its world has to be written into it.
+//! Makes the component, as `host/build.rs` does the real one. This one has no dependencies, so the compiler
+//! alone is enough; it has no bindings, so its world must be written into it.
 
 use std::env;
 use std::path::PathBuf;

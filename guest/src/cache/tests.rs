@@ -1,11 +1,12 @@
-//! The rules that need no database, on one that answers what the test wants. What the SQL decides is tested on a
-//! real Postgres.
+//! The rules that need no real database, on one that answers what the test wants. Other tests run what the
+//! SQL decides on a real Postgres.
 
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::{ERROR_TEXT_BYTES, LATEST_SECOND, LIFETIME_SECONDS, TICKET_SECONDS, URL_BYTES};
 use crate::sql::SqlError;
 
 mod many;
@@ -13,7 +14,7 @@ mod many;
 const NOW: i64 = 1_795_465_560 * MICROS;
 const PURGED: i64 = 1_700_000_000 * MICROS;
 
-/// Answers in order, and remembers what was asked.
+/// Answers in order, and records the statements.
 #[derive(Default)]
 struct Script {
     answers: VecDeque<Result<Vec<Row>, SqlError>>,
@@ -40,7 +41,7 @@ fn clock() -> Result<Vec<Row>, SqlError> {
     Ok(vec![vec![Value::Int64(NOW), Value::Int64(PURGED)]])
 }
 
-fn put(script: &mut Script, expiry: Expiry, ticket: Option<i64>) -> Result<Stored, Error> {
+fn put(script: &mut Script, expiry: Expiry, ticket: Option<i64>) -> Result<PutOutcome, Error> {
     let ticket = ticket.map(|at| Ticket::new(at, PURGED).unwrap().to_string());
     Cache(script).put("https://c.example/", "{}".to_owned(), expiry, ticket.as_deref())
 }
@@ -83,6 +84,29 @@ fn arguments_are_refused_before_the_database_is_asked() {
 }
 
 #[test]
+fn a_refusal_is_short_and_has_the_number_of_its_limit() {
+    let text = |error| match error {
+        Error::InvalidUrl(text) | Error::InvalidExpiry(text) | Error::InvalidTicket(text) => text,
+        other => panic!("{other:?}"),
+    };
+    let many = Cache(&mut script([])).get_many(&vec!["u".to_owned(); URLS_AT_ONCE + 1]);
+    let ahead = Some(NOW + 3_600 * MICROS);
+    for (error, limit) in [
+        (check_url("").unwrap_err(), None),
+        (check_url("\0").unwrap_err(), None),
+        (check_url(&"x".repeat(URL_BYTES + 1)).unwrap_err(), Some(URL_BYTES)),
+        (many[0].clone().unwrap_err(), Some(URLS_AT_ONCE)),
+        (check_expiry(Expiry::At(-1)).unwrap_err(), None),
+        (not_a_ticket(), None),
+        (put(&mut script([Ok(vec![]), clock()]), Expiry::After(60), ahead).unwrap_err(), None),
+    ] {
+        let text = text(error);
+        assert!(text.len() <= ERROR_TEXT_BYTES, "{text}");
+        assert!(limit.is_none_or(|limit| text.contains(&limit.to_string())), "{text}: {limit:?}");
+    }
+}
+
+#[test]
 fn a_put_that_stored_nothing_says_why() {
     let minute = 60 * MICROS;
     for (ticket, superseded) in [
@@ -96,7 +120,7 @@ fn a_put_that_stored_nothing_says_why() {
     ] {
         let answer = put(&mut script([Ok(vec![]), clock()]), Expiry::After(60), ticket);
         let right = match answer {
-            Ok(Stored::Superseded) => superseded,
+            Ok(PutOutcome::Superseded) => superseded,
             Err(Error::InvalidTicket(_)) => !superseded,
             _ => false,
         };
@@ -112,7 +136,7 @@ fn a_lifetime_of_any_length_reaches_the_statement_as_one_that_it_can_calculate_w
         (u64::MAX, LIFETIME_SECONDS + TICKET_SECONDS),
     ] {
         let mut stored = script([Ok(vec![vec![Value::Boolean(true)]])]);
-        assert_eq!(put(&mut stored, Expiry::After(seconds), None), Ok(Stored::Stored));
+        assert_eq!(put(&mut stored, Expiry::After(seconds), None), Ok(PutOutcome::Stored));
         assert_eq!(stored.asked[0].1[3], Value::Int64(sent), "{seconds}");
     }
 }
@@ -124,7 +148,7 @@ fn a_table_without_its_purge_row_is_an_error_of_every_call() {
     assert_eq!(Cache(&mut script([get])).get("u"), Err(Error::Storage));
     assert_eq!(put(&mut script([Ok(vec![]), no_purge()]), Expiry::After(1), None), Err(Error::Storage));
     assert_eq!(Cache(&mut script([Ok(vec![])])).delete("u"), Err(Error::Storage));
-    assert_eq!(Cache(&mut script([Ok(vec![])])).delete_all(), Err(Error::Storage));
+    assert_eq!(Cache(&mut script([Ok(vec![])])).purge(), Err(Error::Storage));
     let nothing = || Ok(vec![]);
     let no_purge = Ok(vec![vec![Value::Null, Value::Boolean(false)]]);
     assert_eq!(Cache(&mut script([nothing(), nothing(), no_purge])).sweep(1), Err(Error::Storage));
@@ -136,10 +160,10 @@ fn a_sweep_removes_expired_rows_then_purged_ones_up_to_its_limit() {
     let left = |more| Ok(vec![vec![Value::Int64(PURGED), Value::Boolean(more)]]);
     let limit = |n| vec![Value::Int64(n)];
 
-    // Other sweepers may have been at the rows that it chose.
+    // Other sweepers may have removed the rows that it chose.
     for more in [false, true] {
         let mut both = script([rows(3), rows(2), left(more)]);
-        assert_eq!(Cache(&mut both).sweep(10), Ok(Swept { removed: 5, more }));
+        assert_eq!(Cache(&mut both).sweep(10), Ok(SweepOutcome { removed: 5, more }));
         assert_eq!(
             both.asked,
             [("sweep-expired", limit(10)), ("sweep-purged", limit(7)), ("sweepable", vec![])]
@@ -147,10 +171,10 @@ fn a_sweep_removes_expired_rows_then_purged_ones_up_to_its_limit() {
     }
 
     let mut full = script([rows(1_000)]);
-    assert_eq!(Cache(&mut full).sweep(u32::MAX), Ok(Swept { removed: 1_000, more: true }));
+    assert_eq!(Cache(&mut full).sweep(u32::MAX), Ok(SweepOutcome { removed: 1_000, more: true }));
     assert_eq!(full.asked, [("sweep-expired", limit(1_000))]);
 
-    assert_eq!(Cache(&mut script([left(true)])).sweep(0), Ok(Swept { removed: 0, more: true }));
+    assert_eq!(Cache(&mut script([left(true)])).sweep(0), Ok(SweepOutcome { removed: 0, more: true }));
     let away = Err(SqlError::NotConfigured);
     assert_eq!(Cache(&mut script([away])).sweep(0), Err(Error::NotConfigured));
 }
@@ -166,7 +190,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// A row of a get-many, mostly of one moment and of a URL that was asked for.
+/// A row of a get-many, mostly from one moment and for a URL of the call.
 fn any_row_of_many() -> impl Strategy<Value = Row> {
     let time = |usual| prop_oneof![20 => Just(Value::Int64(usual)), 1 => any_value()];
     let text = |text: &str| Just(Value::Text(text.to_owned()));
@@ -217,7 +241,7 @@ proptest! {
         let _ = put(&mut run(), Expiry::At(at), Some(read_at));
         let _ = put(&mut run(), Expiry::After(at.unsigned_abs()), None);
         let _ = Cache(&mut run()).delete("u");
-        let _ = Cache(&mut run()).delete_all();
+        let _ = Cache(&mut run()).purge();
         let _ = Cache(&mut run()).sweep(limit);
     }
 }

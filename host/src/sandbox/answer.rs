@@ -7,24 +7,18 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use cimd_cache_guest::limits::{LATEST_SECOND, SWEEP_ROWS};
+use cimd_cache_guest::limits::{ERROR_TEXT_BYTES, LATEST_SECOND, SWEEP_ROWS, TICKET_BYTES};
 
 use crate::bindings::exports::cimd::cache::cache as wit;
 use crate::bindings::exports::cimd::cache::maintenance;
 use crate::error::Error;
 use crate::types::{Entry, Lookup, PutOutcome, SweepOutcome, Ticket};
 
-/// The most that a ticket has, according to the WIT package.
-pub(crate) const TICKET_BYTES: usize = 64;
-
 /// The most that a document may have, in bytes: one of 16 KiB as `jsonb` spaces it out has less.
 const DOCUMENT_BYTES: usize = 64 << 10;
 
 /// The last second of the year 9999.
 const LATEST: u64 = LATEST_SECOND.unsigned_abs();
-
-/// The most that the text of an error may have, likewise.
-const SENTENCE_BYTES: usize = 256;
 
 /// An answer that its interface rules out.
 #[derive(Debug, thiserror::Error)]
@@ -82,16 +76,16 @@ fn ticket(text: String) -> wasmtime::Result<Ticket> {
     if is_one { Ok(text.into()) } else { Err(Implausible("a ticket that is none").into()) }
 }
 
-impl From<wit::Stored> for PutOutcome {
-    fn from(stored: wit::Stored) -> Self {
+impl From<wit::PutOutcome> for PutOutcome {
+    fn from(stored: wit::PutOutcome) -> Self {
         match stored {
-            wit::Stored::Stored => Self::Stored,
-            wit::Stored::Superseded => Self::Superseded,
+            wit::PutOutcome::Stored => Self::Stored,
+            wit::PutOutcome::Superseded => Self::Superseded,
         }
     }
 }
 
-pub(crate) fn swept(swept: &maintenance::Swept, limit: u32) -> wasmtime::Result<SweepOutcome> {
+pub(crate) fn swept(swept: &maintenance::SweepOutcome, limit: u32) -> wasmtime::Result<SweepOutcome> {
     if swept.removed > limit.min(SWEEP_ROWS) {
         return Err(Implausible("a sweep that cannot have been").into());
     }
@@ -104,7 +98,7 @@ fn refusal(error: wit::Error) -> wasmtime::Result<Error> {
     | Error::InvalidMetadata(text)
     | Error::InvalidExpiry(text)
     | Error::InvalidTicket(text) = &error
-        && (text.len() > SENTENCE_BYTES || text.chars().any(char::is_control))
+        && (text.len() > ERROR_TEXT_BYTES || text.chars().any(char::is_control))
     {
         return Err(Implausible("an error whose text is no sentence").into());
     }
@@ -147,7 +141,7 @@ mod tests {
                 prop_assert!(Instant::now().checked_add(entry.fresh_for).is_some());
                 // In the database's unit too.
                 prop_assert!(i64::try_from(entry.fresh_for.as_micros()).is_ok());
-                prop_assert!(is_one_line(&entry.ticket.to_string(), 64));
+                prop_assert!(is_one_line(&entry.ticket.to_string(), TICKET_BYTES));
             }
         }
 
@@ -160,8 +154,7 @@ mod tests {
                 _ => wit::Error::InvalidTicket(text),
             };
             if let Ok(Err(error)) = checked(Err(error), |()| Ok(())) {
-                // With what the host says before it.
-                prop_assert!(is_one_line(&error.to_string(), 256 + 64), "{}", error);
+                prop_assert!(is_one_line(&error.to_string(), ERROR_TEXT_BYTES), "{}", error);
             }
         }
 
@@ -169,8 +162,8 @@ mod tests {
         fn a_sweep_that_gets_through_removed_no_more_than_it_may(
             removed in 0..1_100_u32, more in any::<bool>(), limit in prop_oneof![any::<u32>(), 0..1_100_u32]
         ) {
-            let passed = swept(&maintenance::Swept { removed, more }, limit).is_ok();
-            prop_assert_eq!(passed, removed <= limit.min(1_000));
+            let passed = swept(&maintenance::SweepOutcome { removed, more }, limit).is_ok();
+            prop_assert_eq!(passed, removed <= limit.min(SWEEP_ROWS));
         }
     }
 }

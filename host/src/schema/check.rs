@@ -7,7 +7,7 @@ mod error;
 
 use std::time::Duration;
 
-use cimd_cache_guest::limits::LEFTOVER_SECONDS;
+use cimd_cache_guest::limits::FUTURE_TOLERANCE_SECONDS;
 use cimd_cache_guest::statements;
 use futures_util::future::try_join_all;
 use tokio_postgres::Client;
@@ -56,7 +56,7 @@ from pg_catalog.pg_roles where rolname operator(pg_catalog.=) 'cimd_cache_app'";
 
 /// In milliseconds. A statement that runs for as long takes a row that was stored meanwhile for one from the future, and
 /// replaces it.
-const TOO_LONG: i64 = LEFTOVER_SECONDS * 1_000;
+const TOO_LONG: i64 = FUTURE_TOLERANCE_SECONDS * 1_000;
 
 /// For how many keys a check does what a get does. On a distributed engine each key has a node, so that some of them are
 /// very likely asked; that all are is not sure.

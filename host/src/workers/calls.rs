@@ -129,7 +129,7 @@ impl Executor {
 
     async fn purge(&mut self) -> Result<(), Error> {
         let call = async |guest: &CimdCache, store: &mut Store<Loan>| {
-            sandbox::checked(guest.cimd_cache_cache().call_delete_all(store).await?, Ok)
+            sandbox::checked(guest.cimd_cache_cache().call_purge(store).await?, Ok)
         };
         self.write(None, call).await
     }

@@ -1,6 +1,6 @@
-//! A target of `cimd-cache-fuzz` as a libFuzzer program.
+//! Targets of `cimd-cache-fuzz` as libFuzzer programs.
 
-/// Makes a program of a target. Half of the variations are libFuzzer's own, half are those that know JSON and rows.
+/// Makes a program of a target. Half of the variations are libFuzzer's own, and half know JSON and rows.
 #[macro_export]
 macro_rules! drive {
     ($target:path) => {
@@ -19,7 +19,8 @@ macro_rules! drive {
     };
 }
 
-/// Varies the first `size` bytes of `input` in place, up to `most`; how many they are then.
+/// Varies the first `size` bytes of `input` in place, to at most `most` bytes. Returns how many there are
+/// then.
 pub fn mutate(input: &mut [u8], size: usize, most: usize, seed: u32) -> usize {
     let mut rng = fastrand::Rng::with_seed(seed.into());
     let before = &input[..size];

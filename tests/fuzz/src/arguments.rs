@@ -1,13 +1,14 @@
-//! The other texts that strangers give: URLs and tickets. Each is refused before the database is asked, or reaches it as
-//! it is.
+//! The other texts that strangers give: URLs and tickets. The rules refuse each before they ask the database,
+//! or pass it on unchanged.
 
 use cimd_cache_guest::cache::{Cache, Expiry};
 use cimd_cache_guest::error::Error;
+use cimd_cache_guest::limits::ERROR_TEXT_BYTES;
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::Statement;
 use cimd_cache_guest::ticket::Ticket;
 
-/// A database that remembers what it was asked, and does nothing.
+/// A database that records the statements, and does nothing.
 #[derive(Default)]
 struct Recorder(Vec<(&'static str, Vec<Value>)>);
 
@@ -18,7 +19,7 @@ impl Sql for &mut Recorder {
     }
 }
 
-/// Calls everything that takes a URL with a text.
+/// Makes every call that takes a URL, with this text as the URL.
 ///
 /// # Panics
 ///
@@ -33,7 +34,7 @@ pub fn url(text: &str) {
         } else {
             assert!(asked.is_empty(), "{call} asked {asked:?}");
             let Some(Error::InvalidUrl(refusal)) = answer else { panic!("{call} gave {answer:?}") };
-            assert!(refusal.len() <= 256 && !refusal.contains(char::is_control));
+            assert!(refusal.len() <= ERROR_TEXT_BYTES && !refusal.contains(char::is_control));
         }
     };
     let mut asked = Recorder::default();
@@ -45,7 +46,7 @@ pub fn url(text: &str) {
     judge("delete", Cache(&mut asked).delete(text).err(), &asked);
 }
 
-/// Looks the text up beside what is a key, and what is none.
+/// Looks up the text together with a key and with a URL that cannot be one.
 fn many(text: &str, is_a_key: bool) {
     let mut asked = Recorder::default();
     let answers = Cache(&mut asked).get_many(&[text, "", "u", text].map(str::to_owned));
@@ -64,7 +65,7 @@ fn many(text: &str, is_a_key: bool) {
     assert_eq!(asked.0, [("get-many", vec![Value::Text(array), Value::Int64(count)])]);
 }
 
-/// Puts with a text as the ticket.
+/// Puts with this text as the ticket.
 ///
 /// # Panics
 ///
@@ -88,12 +89,13 @@ pub fn ticket(text: &str) {
         None => {
             assert!(asked.0.is_empty());
             let Err(Error::InvalidTicket(refusal)) = answer else { panic!("{answer:?}") };
-            assert!(refusal.len() <= 256 && !refusal.contains(char::is_control));
+            assert!(refusal.len() <= ERROR_TEXT_BYTES && !refusal.contains(char::is_control));
         }
     }
 }
 
-/// What a ticket says, in microseconds: two times of sixteen small hexadecimal digits, before the year 10000.
+/// What a ticket says, in microseconds: two times of sixteen lower-case hexadecimal digits, before the year
+/// 10000.
 fn ticket_times(text: &str) -> Option<(i64, i64)> {
     let bytes: &[u8; 33] = text.as_bytes().try_into().ok()?;
     let time = |digits: &[u8]| {

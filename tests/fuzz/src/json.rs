@@ -1,23 +1,29 @@
-//! A second reader of JSON, to judge the first: it knows RFC 8259 and the contract's point 7, and nothing of the guest's
-//! code or of serde_json. Plain recursive descent, with everything written out in memory that the guest only counts.
+//! A second reader of JSON, to judge the first. It is written from RFC 8259 and the contract's point 7, and
+//! uses nothing of the guest or of serde_json. It is plain recursive descent, and writes out in memory what
+//! the guest only counts.
 
 use std::collections::BTreeMap;
 
-/// The numbers of the contract, once more: a limit that moves in the guest has to be moved here too.
+mod number;
+
+use number::{is_on_the_edge, without_idle_zeros, written_out};
+
+/// The numbers of the contract, repeated on purpose: a limit that changes in the guest must be changed here
+/// too.
 const BYTES: usize = 16_384;
 const NESTING: usize = 64;
 
-/// A JSON value. Numbers are in plain decimal, without what does not change their value, so that two documents are equal
-/// if these are.
+/// A JSON value. Numbers are in plain decimal, without anything that does not change their value, so that two
+/// documents are equal if their values here are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `null`
     Null,
     /// `true`, `false`
     Boolean(bool),
-    /// As `-12.5`: no exponent, no zeros before or behind, and no `-0`.
+    /// As `-12.5`: no exponent, no idle zeros, and no `-0`.
     Number(String),
-    /// With its escapes resolved.
+    /// With its escapes decoded.
     Text(String),
     /// In order.
     Array(Vec<Value>),
@@ -53,7 +59,8 @@ pub struct Document {
     pub value: Value,
     /// How many bytes its text has with its numbers in plain decimal.
     pub written_out: usize,
-    /// Whether it has a number so close to a double's range that a reader may round it to either side.
+    /// Whether it has a number so close to the end of a double's range that a reader may round it to either
+    /// side.
     pub on_the_edge: bool,
 }
 
@@ -61,7 +68,7 @@ pub struct Document {
 ///
 /// # Errors
 ///
-/// The first fault, from the left, but for what only the whole text shows.
+/// The first fault from the left, except for those that only the whole text shows.
 pub fn read(text: &str) -> Result<Document, Fault> {
     if text.len() > BYTES {
         return Err(Fault::Large);
@@ -76,7 +83,7 @@ pub fn read(text: &str) -> Result<Document, Fault> {
     }
 }
 
-/// Reads any JSON, of any length once written out: what a database gives back.
+/// Reads any JSON, of any length written out: what a database returns.
 ///
 /// # Errors
 ///
@@ -194,7 +201,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What follows a quotation mark, up to and with the next.
+    /// What follows an opening quote, through the closing one.
     fn text(&mut self) -> Result<String, Fault> {
         let mut text = String::new();
         loop {
@@ -270,7 +277,7 @@ impl<'a> Reader<'a> {
             if digits.is_empty() {
                 return Err(Fault::Syntax);
             }
-            // More digits than an i64 has make a number that is too long in either direction.
+            // With more digits than an i64 holds, the number is too long whatever the sign.
             let size = digits.parse::<i64>().unwrap_or(i64::MAX);
             if minus { -size } else { size }
         } else {
@@ -288,84 +295,5 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a number is within some thousandths of the largest double, seen a place further down.
-fn is_on_the_edge(mantissa: &str, exponent: i64) -> bool {
-    let tenth = format!("{mantissa}e{}", exponent.saturating_sub(1)).parse::<f64>();
-    tenth.is_ok_and(|tenth| (1.79e307..1.80e307).contains(&tenth.abs()))
-}
-
-/// A number in plain decimal, as Postgres writes a `numeric`. None if it is longer than any document may be; also a zero
-/// with such an exponent, which Postgres does not take.
-fn written_out(sign: &str, integer: &str, fraction: &str, exponent: i64) -> Option<String> {
-    let digits = format!("{integer}{fraction}");
-    let zero = digits.bytes().all(|digit| digit == b'0');
-    let exponent = i32::try_from(exponent).ok().filter(|exponent| exponent.unsigned_abs() < 40_000)?;
-    if zero && exponent > 16_384 {
-        return None;
-    }
-    // Room for the point to go to either side.
-    let room = usize::try_from(exponent.unsigned_abs()).ok()?;
-    let padding = "0".repeat(room);
-    let padded = format!("{padding}{digits}{padding}");
-    let point = padding.len() + integer.len();
-    let point = if exponent < 0 { point - room } else { point + room };
-    // Of the padding behind only as much belongs to it as the digits reach, or the point.
-    let end = (padding.len() + digits.len()).max(point);
-    let integer = match padded[..point].trim_start_matches('0') {
-        "" => "0",
-        integer => integer,
-    };
-    let fraction = &padded[point..end];
-    let point = if fraction.is_empty() { "" } else { "." };
-    Some(format!("{sign}{integer}{point}{fraction}"))
-}
-
-fn without_idle_zeros(plain: &str) -> String {
-    let short = if plain.contains('.') { plain.trim_end_matches('0').trim_end_matches('.') } else { plain };
-    if short == "-0" { "0".to_owned() } else { short.to_owned() }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_out() {
-        for (number, plain, short) in [
-            ("0", "0", "0"),
-            ("-0", "-0", "0"),
-            ("1.50", "1.50", "1.5"),
-            ("1.50e1", "15.0", "15"),
-            ("1.5e3", "1500", "1500"),
-            ("-12.5e-3", "-0.0125", "-0.0125"),
-            ("0.001e2", "0.1", "0.1"),
-            ("0e7", "0", "0"),
-            ("0.0e-2", "0.000", "0"),
-            ("10E+1", "100", "100"),
-        ] {
-            let document = format!("[{number}]");
-            let read = any(&document).unwrap();
-            assert_eq!(read.value, Value::Array(vec![Value::Number(short.to_owned())]), "{number}");
-            assert_eq!(read.written_out, plain.len() + 2, "{number}");
-        }
-    }
-
-    #[test]
-    fn each_fault_is_found() {
-        for (text, fault) in [
-            ("{\"a\":01}", Fault::Syntax),
-            ("{\"a\":1.}", Fault::Syntax),
-            ("{\"a\":\"\u{1}\"}", Fault::Syntax),
-            ("\u{a0}{}", Fault::Syntax),
-            ("[]", Fault::NoObject),
-            (&"[".repeat(65), Fault::Deep),
-            ("{\"a\":1,\"\\u0061\":2}", Fault::Twice),
-            ("{\"a\":\"\\u0000\"}", Fault::Nul),
-            ("{\"a\":\"\\ud83d\\u0061\"}", Fault::HalfPair),
-            ("{\"a\":1e309}", Fault::Range),
-            ("{\"a\":1e-20000}", Fault::Large),
-        ] {
-            assert_eq!(read(text).unwrap_err(), fault, "{text}");
-        }
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
-//! Documents: the rules accept what the contract's point 7 allows, and nothing else.
+//! Documents: the rules accept what point 7 of the contract allows, and nothing else.
 
+use cimd_cache_guest::document::check;
 use cimd_cache_guest::error::Error;
-use cimd_cache_guest::limits::METADATA_BYTES;
-use cimd_cache_guest::metadata::check;
+use cimd_cache_guest::limits::{ERROR_TEXT_BYTES, METADATA_BYTES};
 
 use crate::json::{self, Document, Fault};
 
@@ -15,7 +15,7 @@ pub fn run(text: &str) {
     let allowed = json::read(text);
     judge(text, &allowed);
     if let Ok(document) = allowed {
-        // The same with as many spaces as there is room for, and with one more: the length is right to the byte.
+        // The same with as many spaces as fit, and with one more: the limit holds to the byte.
         let room = METADATA_BYTES - text.len().max(document.written_out);
         let full = format!("{text}{}", " ".repeat(room));
         judge(&full, &json::read(&full));
@@ -27,7 +27,7 @@ fn judge(text: &str, allowed: &Result<Document, Fault>) {
     match check(text) {
         Ok(()) => {
             assert!(allowed.is_ok(), "accepted, but {allowed:?}");
-            // A third reader, which keeps the last of two members with one name where the other two refuse them.
+            // A third reader. Of two members with one name it keeps the last, and the other two refuse them.
             let read = serde_json::from_str::<serde_json::Value>(text);
             assert!(read.is_ok_and(|value| value.is_object()));
         }
@@ -40,7 +40,7 @@ fn judge(text: &str, allowed: &Result<Document, Fault>) {
     }
 }
 
-/// A refusal is one of these sentences but for the digits in it, so it can repeat nothing of the document.
+/// A refusal is one of these sentences except for its digits, so it can repeat nothing of the document.
 const SENTENCES: [&str; 12] = [
     "the metadata is larger than # bytes, counted with its numbers in plain decimal",
     "the metadata nests deeper than # levels",
@@ -57,7 +57,7 @@ const SENTENCES: [&str; 12] = [
 ];
 
 fn assert_tells_nothing(refusal: &str) {
-    assert!(refusal.len() <= 256, "{refusal}");
+    assert!(refusal.len() <= ERROR_TEXT_BYTES, "{refusal}");
     let mut sentence = String::new();
     for char in refusal.chars() {
         match char {

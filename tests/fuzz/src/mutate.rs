@@ -1,15 +1,15 @@
-//! Variations of an input: what a coverage-guided fuzzer does blindly, and what one has to know to break a JSON reader, a
-//! ticket or a row.
+//! Variations of an input: what a coverage-guided fuzzer does blindly, and what takes some knowledge of JSON,
+//! tickets and rows.
 
 use fastrand::Rng;
 
-/// What is worth putting into a text.
+/// Tokens worth inserting into a text.
 #[rustfmt::skip]
 const TOKENS: &[&str] = &[
     // JSON
     "{", "}", "[", "]", ":", ",", "\"", "\\", "null", "true", "{}", "[]", "\"\":", "\"a\":1,", "\"\\u0061\":1,", "{\"a\":",
     "\\u0000", "\\ud800", "\\udc00", "\\ud83d\\ude00", "\\u", "\\/", "\\n", "\0", "\u{1}", "\u{7f}", "\u{feff}", "\u{a0}", "\u{fffe}",
-    // Numbers, also of rows
+    // Numbers, including those of rows
     "0", "-0", "-", "+", ".", "e", "0.0", "1e131071", "1e308", "1e309", "1e-400", "1e-16383", "0e16384", "0e16385", "E+",
     "1.7976931348623157e308", "123456789012345678901234567890", "9223372036854775807", "-9223372036854775808",
     "18446744073709551615", "4294967295", "1001", "253402300799999999", "253402300800000000", "1795465560000000",
@@ -18,10 +18,10 @@ const TOKENS: &[&str] = &[
     "\nerror unavailable\n", "\nlimit 1\n", "\nat 0\n", "\nafter 0\n", "\nticket 00064fcd8a4c8a40-00064fcd8a4c8a40\n",
 ];
 
-/// The most bytes that a variation grows to: some more than the largest document.
+/// The most bytes of a variation: somewhat more than the largest document.
 const BYTES: usize = 20_000;
 
-/// A variation of an input, now and then with parts of another.
+/// A variation of an input, sometimes with parts of another.
 pub fn mutated(rng: &mut Rng, input: &[u8], other: &[u8]) -> String {
     let mut text = input.to_vec();
     for _ in 0..rng.usize(1..=4) {
@@ -33,13 +33,13 @@ pub fn mutated(rng: &mut Rng, input: &[u8], other: &[u8]) -> String {
             3 => drop(text.splice(range, rng.choice(TOKENS).unwrap_or(&"").bytes())),
             4 => insert(&mut text, range.start, &other[some_range(rng, other.len())]),
             5 => {
-                // Something again, as a member twice, or further away.
+                // A part repeated elsewhere, such as a member that is there twice.
                 let again = text[range].to_vec();
                 let at = rng.usize(0..=text.len());
                 insert(&mut text, at, &again);
             }
             6 => {
-                // The same thing many times over: nesting, a long string, many members.
+                // A part repeated many times: nesting, a long string, many members.
                 let many = text[range.clone()].repeat(1 << rng.u8(0..8));
                 insert(&mut text, range.start, &many);
             }
@@ -60,7 +60,7 @@ fn insert(text: &mut Vec<u8>, at: usize, what: &[u8]) {
     }
 }
 
-/// A part of something of that length, short ones more often than long ones.
+/// A part of a text of this length; more often a short one than a long one.
 fn some_range(rng: &mut Rng, length: usize) -> std::ops::Range<usize> {
     let start = rng.usize(0..=length);
     let most = if rng.bool() { 8 } else { length };

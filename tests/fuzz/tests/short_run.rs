@@ -1,10 +1,10 @@
-//! The kept inputs, and a bounded number of variations of them, the same in every run. To go on from here, with
-//! coverage as the guide: `make fuzz`.
+//! The kept inputs, and a bounded number of variations of them, the same in every run. `make fuzz` goes on
+//! from here, guided by coverage.
 
 use cimd_cache_fuzz::mutate::mutated;
 use cimd_cache_fuzz::{TARGETS, Target, corpus};
 
-/// So many that all of it is a matter of seconds, without optimisation.
+/// As many as take a few seconds without optimisation.
 const VARIATIONS: u64 = 100_000;
 
 /// Shows the input if the target panics on it.
@@ -26,8 +26,8 @@ fn what_is_kept_and_what_is_made_of_it_is_answered_as_promised() {
     for (name, target) in TARGETS {
         let inputs = corpus::of(name).unwrap();
         assert!(inputs.len() > 5, "{name}: {}", inputs.len());
-        for (path, input) in &inputs {
-            run(target, input, &path.display().to_string());
+        for (origin, input) in &inputs {
+            run(target, input, &format!("{name}, {origin}"));
         }
         for seed in 0..VARIATIONS {
             let mut rng = fastrand::Rng::with_seed(seed);

@@ -1,12 +1,12 @@
-//! The component itself, in the calling convention of components as it stands in memory (the component model's
-//! Canonical ABI): generated bindings would keep it from lying.
+//! The component itself, written in the memory layout of the calling convention (the component model's
+//! Canonical ABI), because generated bindings would keep it from lying.
 //!
-//! Where a field is wider than its discriminant, the host reads the lowest byte.
+//! If a field is wider than its discriminant, the host reads the lowest byte.
 //!
-//! A get's URL says what to do: a word with its arguments, and below it the text of a statement. Any other URL is
-//! missed politely. What it is told to try with `sql` it reports in a hit's metadata.
+//! The URL of a get says what to do: a word with its arguments, and on the next line the text of a statement.
+//! Any other URL is a polite miss. The component reports what it tried with `sql` in a hit's metadata.
 //!
-//! It frees nothing: an instance of it does not live for long.
+//! It frees nothing, because its instances are short-lived.
 
 #![allow(unsafe_code, reason = "raw memory is how a component talks to its host")]
 
@@ -30,13 +30,13 @@ impl Slice {
         Self::of(text.into().leak())
     }
 
-    /// So many times the same letter.
+    /// The same letter this many times.
     fn letters(count: &str, letter: u8) -> Self {
         Self::text(vec![letter; number(count)])
     }
 }
 
-/// The answer to a get: of the WIT, `result<lookup, error>`.
+/// The answer to a get: `result<lookup, error>` of the WIT.
 #[repr(C)]
 struct Lookup {
     failed: u64,
@@ -48,7 +48,7 @@ struct Lookup {
     ticket: Slice,
 }
 
-/// The same, where it is an error; and the answers of the other functions.
+/// The same if it is an error, and the answers of the other functions.
 #[repr(C)]
 struct Short {
     failed: u32,
@@ -72,10 +72,10 @@ fn miss() -> Lookup {
     Lookup { case: 1, ..hit(Slice::of(TICKET)) }
 }
 
-/// What an instance may have been told by another call.
+/// What another call may have told the instance.
 static REMEMBERED: AtomicU32 = AtomicU32::new(0);
 
-/// What `cabi_realloc` does when the host asks for memory: 0 is what it should do.
+/// What `cabi_realloc` does when the host asks for memory. 0 is correct.
 static REALLOC: AtomicU32 = AtomicU32::new(0);
 
 #[unsafe(export_name = "cimd:cache/cache@0.1.0#get")]
@@ -88,7 +88,7 @@ unsafe extern "C" fn get(url: *const u8, length: usize) -> *const Lookup {
     give(match order[..] {
         // With parameters of these kinds.
         ["query", kinds] => report(query(sql, &kinds.bytes().map(Value::of_kind).collect::<Vec<_>>())),
-        // With so many parameters that are all the same text of so many bytes.
+        // With this many parameters, all the same text of this many bytes.
         ["flood", count, bytes] => {
             let text = Value { case: 3, content: Slice::letters(bytes, b'x') };
             report(query(sql, &vec![text; number(count)]))
@@ -102,7 +102,7 @@ unsafe extern "C" fn get(url: *const u8, length: usize) -> *const Lookup {
         ["fill-memory"] => loop {
             black_box(vec![1_u8; 1 << 16].leak());
         },
-        // Asks for one page after the other, until it gets none.
+        // Asks for one page after another until it gets none.
         ["grow-memory"] => {
             while core::arch::wasm32::memory_grow::<0>(1) != usize::MAX {}
             hit(Slice::text((core::arch::wasm32::memory_size::<0>() * 65_536).to_string()))
@@ -148,10 +148,10 @@ unsafe extern "C" fn get(url: *const u8, length: usize) -> *const Lookup {
     })
 }
 
-/// Many answers, each as that of a get, unless the first URL says otherwise.
+/// Many answers, each as a get would give it, unless the first URL says otherwise.
 #[unsafe(export_name = "cimd:cache/cache@0.1.0#get-many")]
 unsafe extern "C" fn get_many(urls: *const Slice, count: usize) -> *const Slice {
-    // Safety: the host has just written them there; and a get gives what lives for ever.
+    // Safety: the host has just written them there, and the answer of a get lives for ever.
     let urls = unsafe { std::slice::from_raw_parts(urls, count) };
     let answer = |url: &Slice| unsafe { std::ptr::read(get(url.start as *const u8, url.length as usize)) };
     let mut answers: Vec<Lookup> = urls.iter().map(answer).collect();
@@ -172,7 +172,7 @@ fn number(text: &str) -> usize {
     text.parse().unwrap_or_default()
 }
 
-/// Too deep for any stack. No sum, so that the compiler does not make a loop of it.
+/// Too deep for any stack. Not a sum, or the compiler would make it a loop.
 #[inline(never)]
 fn recurse(depth: u64, now_and_then: &dyn Fn()) -> u64 {
     if depth.is_multiple_of(64) {
@@ -181,27 +181,27 @@ fn recurse(depth: u64, now_and_then: &dyn Fn()) -> u64 {
     if depth == 0 { 1 } else { recurse(depth - 1, now_and_then).rotate_left(1) ^ depth.wrapping_mul(31) }
 }
 
-// The other functions answer what their types do not allow, or the rules do not.
+// The other functions return what their types or the rules do not allow.
 
-/// A case that `stored` has not.
+/// A case that `put-outcome` does not have.
 #[unsafe(export_name = "cimd:cache/cache@0.1.0#put")]
 extern "C" fn put(_: u32, _: u32, _: u32, _: u32, _: u32, _: u64, _: u32, _: u32, _: u32) -> *const [u32; 4] {
     give([0, 9, 0, 0])
 }
 
-/// An error that `error` has not.
+/// A case that `error` does not have.
 #[unsafe(export_name = "cimd:cache/cache@0.1.0#delete")]
 extern "C" fn delete(_: u32, _: u32) -> *const [u32; 4] {
     give([1, 99, 0, 0])
 }
 
 /// Neither success nor error.
-#[unsafe(export_name = "cimd:cache/cache@0.1.0#delete-all")]
-extern "C" fn delete_all() -> *const [u32; 4] {
+#[unsafe(export_name = "cimd:cache/cache@0.1.0#purge")]
+extern "C" fn purge() -> *const [u32; 4] {
     give([9, 0, 0, 0])
 }
 
-/// More removed than any sweep may, and for ever more to come.
+/// More rows than any sweep may remove, and always more to come.
 #[unsafe(export_name = "cimd:cache/maintenance@0.1.0#sweep")]
 extern "C" fn sweep(_: u32) -> *const [u32; 4] {
     give([0, u32::MAX, 1, 0])
@@ -223,9 +223,9 @@ impl Value {
             b'i' => (2, Slice { start: 1, length: 0 }),
             b't' => (3, Slice::of(b"{}")),
             b'y' => (4, Slice::of(b"{}")),
-            // A text that is none.
+            // A text that is not UTF-8.
             b'!' => (3, Slice::of(b"\xff\xfe")),
-            // A case that there is not.
+            // A case that does not exist.
             _ => (9, Slice { start: 0, length: 0 }),
         };
         Self { case, content }
@@ -246,7 +246,7 @@ unsafe extern "C" {
 
 fn query(sql: &str, parameters: &[Value]) -> Result<usize, u32> {
     let mut answer = [0; 4];
-    // Safety: all of it lives until the call returns.
+    // Safety: everything lives until the call returns.
     unsafe { sql_query(sql.as_ptr(), sql.len(), parameters.as_ptr(), parameters.len(), &mut answer) };
     match answer {
         [0, _, rows, _] => Ok(rows as usize),

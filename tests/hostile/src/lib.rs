@@ -1,5 +1,5 @@
-//! A component that breaks every rule it can, for the tests of the sandbox: see `guest.rs` for what it can be told to
-//! do. It is of the same world as the real one, and `build.rs` makes it.
+//! A component that breaks every rule it can, for the tests of the sandbox. `guest.rs` says what it can be
+//! told to do. It has the same world as the real one, and `build.rs` makes it.
 
 #[cfg(target_arch = "wasm32")]
 mod guest;

@@ -1,14 +1,14 @@
 //! The guest's calls, run natively, in the words of a history.
 
-use cimd_cache_guest::cache::{Cache, Expiry as GuestExpiry, Lookup, Stored};
+use cimd_cache_guest::cache::{Cache, Expiry as GuestExpiry, Lookup, PutOutcome};
 use cimd_cache_guest::error::Error;
 use cimd_cache_guest::sql::Sql;
 use cimd_cache_guest::ticket::Ticket as GuestTicket;
 
-use crate::history::{Answer, Expiry, Failure, Refusal, Request};
+use crate::history::{Answer, CallFailure, Expiry, Refusal, Request};
 
-/// The URL that a key of a history stands for. A key is any text, and several are sent in one, so some are what means
-/// something there.
+/// The URL that a key of a history stands for. A key may be any text, and the keys of a get-many are sent as
+/// one, so some have characters with a meaning there.
 pub fn url(key: usize) -> String {
     match key % 3 {
         0 => format!("https://client-{key}.example/metadata.json"),
@@ -22,7 +22,7 @@ pub fn document(number: u64) -> String {
     format!("{{\"number\":{number}}}")
 }
 
-/// The number of a document; [`u64::MAX`] if it is none of ours.
+/// The number of a document; [`u64::MAX`] if no put of the history stored it.
 pub fn document_number(text: &str) -> u64 {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     digits.parse().unwrap_or(u64::MAX)
@@ -33,7 +33,7 @@ pub fn document_number(text: &str) -> u64 {
 pub(crate) struct Asked {
     pub(crate) request: Request,
     pub(crate) ticket: Option<String>,
-    /// The other keys of a get-many, whose first is that of the request; none, if it is no get-many.
+    /// The other keys of a get-many; the request has the first. None if this is not a get-many.
     pub(crate) also: Option<Vec<usize>>,
 }
 
@@ -42,7 +42,7 @@ impl Asked {
         Self { request, ticket: None, also: None }
     }
 
-    /// What it asks for. A get-many is as many gets as it has keys.
+    /// What it asks for. A get-many is one get for each of its keys.
     pub(crate) fn requests(&self) -> impl Iterator<Item = Request> {
         let others = self.also.iter().flatten().map(|&key| Request::Get { key });
         std::iter::once(self.request).chain(others)
@@ -52,11 +52,11 @@ impl Asked {
 /// What came back.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
-    /// To each request.
+    /// One for each request.
     pub(crate) answers: Vec<Answer>,
-    /// Of a get.
+    /// The ticket of a get.
     pub(crate) ticket: Option<GuestTicket>,
-    /// What is wrong with the answers of a get-many beside each other.
+    /// What is wrong between the answers of a get-many.
     pub(crate) discord: Option<&'static str>,
 }
 
@@ -79,12 +79,12 @@ pub(crate) fn call(sql: impl Sql, asked: &Asked) -> Told {
             };
             cache.put(&url(key), document(number), expiry, asked.ticket.as_deref()).map(|stored| match stored
             {
-                Stored::Stored => Answer::Stored,
-                Stored::Superseded => Answer::Superseded,
+                PutOutcome::Stored => Answer::Stored,
+                PutOutcome::Superseded => Answer::Superseded,
             })
         }
         (Request::Delete { key }, _) => cache.delete(&url(key)).map(Answer::Deleted),
-        (Request::Purge, _) => cache.delete_all().map(|()| Answer::Purged),
+        (Request::Purge, _) => cache.purge().map(|()| Answer::Purged),
         (Request::Sweep { limit }, _) => {
             cache.sweep(limit).map(|swept| Answer::Swept { removed: swept.removed, more: swept.more })
         }
@@ -110,12 +110,12 @@ fn told_of_many(urls: &[String], found: Vec<Found>) -> Told {
     let discord = discord(urls, &found);
     let ticket = found.iter().find_map(ticket);
     let mut answers: Vec<_> = found.into_iter().map(answer_of_get).collect();
-    // So that each call of the history has one, whatever the number.
+    // Each call of the history gets one, however many there are.
     answers.resize(urls.len(), Answer::Lost);
     Told { answers, ticket, discord }
 }
 
-/// What is wrong with the answers of a get-many beside each other. Each by itself is judged as that of a get.
+/// What is wrong between the answers of a get-many. The checker judges each by itself as that of a get.
 fn discord(urls: &[String], found: &[Found]) -> Option<&'static str> {
     if found.len() != urls.len() {
         return Some("there are not as many answers as URLs");
@@ -159,10 +159,10 @@ fn answer_of_error(error: &Error) -> Answer {
         Error::InvalidMetadata(_) => Answer::Refused(Refusal::InvalidMetadata),
         Error::InvalidExpiry(_) => Answer::Refused(Refusal::InvalidExpiry),
         Error::InvalidTicket(_) => Answer::Refused(Refusal::InvalidTicket),
-        Error::NotConfigured => Answer::Failed(Failure::NotConfigured),
-        Error::Unavailable => Answer::Failed(Failure::Unavailable),
-        Error::TimedOut => Answer::Failed(Failure::TimedOut),
-        Error::Storage => Answer::Failed(Failure::Storage),
+        Error::NotConfigured => Answer::Failed(CallFailure::NotConfigured),
+        Error::Unavailable => Answer::Failed(CallFailure::Unavailable),
+        Error::TimedOut => Answer::Failed(CallFailure::TimedOut),
+        Error::Storage => Answer::Failed(CallFailure::Storage),
     }
 }
 

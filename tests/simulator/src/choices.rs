@@ -1,4 +1,4 @@
-//! What callers do and how time goes, by a seed.
+//! What callers do and how time passes, by a seed.
 
 use cimd_cache_guest::ticket::Ticket as GuestTicket;
 use fastrand::Rng;
@@ -13,29 +13,30 @@ const TEN_YEARS: i64 = 315_576_000;
 /// When histories begin.
 pub const START: Micros = 1_795_465_560 * SECOND;
 
-/// The choices of one history. What is likely differs from seed to seed: some have one key and one caller at a
-/// time, some all at once; most have no step back of the clock.
+/// The choices of one history. What is likely differs from seed to seed: some have one key and one caller at
+/// a time, some have many at once; in most the clock never steps back.
 pub(crate) struct Choices {
     pub(crate) rng: Rng,
     keys: usize,
-    /// Of a hundred puts, how many present the newest ticket and how many an older one. The others have none, or a
-    /// wrong one.
+    /// How many puts in a hundred present the newest ticket, and how many an older one. The others have none,
+    /// or a wrong one.
     newest_ticket: u32,
     older_ticket: u32,
     tickets: Vec<Known>,
     documents: u64,
-    /// Times at which something changes: tickets run out, documents expire, rows may be swept.
+    /// Times at which something changes: a ticket runs out, a document expires, a row may be swept.
     moments: Vec<Micros>,
-    /// After a step back, when what is in the table is a minute ahead no more.
-    leftovers: Vec<Micros>,
+    /// After a step back, when the rows of the table are less than a minute in the future.
+    future: Vec<Micros>,
 }
 
-/// The clocks of the database. Most histories have one. In a distributed engine each key is read by the clock of its
-/// node, and written by another. A get-many has one clock for all its keys, here that of the first.
+/// The clocks of the database. Most histories have one. In a distributed engine, reads of a key go by the
+/// clock of its node, and writes by another. A get-many has one clock for all its keys, here that of the
+/// first.
 pub(crate) struct Clocks {
-    /// The most by which two differ, which the database has been told.
+    /// The most by which two differ. The database knows it.
     pub(crate) tolerance: Micros,
-    /// How far ahead of the clock of writes that of each key is.
+    /// How far the clock of each key is ahead of the clock of writes.
     ahead: [Micros; KEYS],
 }
 
@@ -47,7 +48,7 @@ impl Clocks {
         Self { tolerance, ahead: std::array::from_fn(|_| ahead()) }
     }
 
-    /// What the clock of a key shows when that of writes shows `now`.
+    /// What the clock of a key shows when the clock of writes shows `now`.
     pub(crate) fn at_key(&self, key: usize, now: Micros) -> Micros {
         now + self.ahead[key]
     }
@@ -79,11 +80,11 @@ impl Choices {
             tickets: Vec::new(),
             documents: 0,
             moments: Vec::new(),
-            leftovers: Vec::new(),
+            future: Vec::new(),
         }
     }
 
-    /// True so many times in a hundred.
+    /// True this many times in a hundred.
     pub(crate) fn percent(&mut self, chance: u32) -> bool {
         self.rng.u32(0..100) < chance
     }
@@ -104,10 +105,10 @@ impl Choices {
         self.moments.push(now + 60 * SECOND);
     }
 
-    /// After a step back, what is in the table is a leftover for some time.
+    /// After a step back, the rows of the table are from the future for some time.
     pub(crate) fn stepped_back(&mut self, peak: Micros) {
         let fetched = self.tickets.iter().rev().take(4).map(|known| known.ticket.read_at());
-        self.leftovers = fetched.chain([peak]).map(|at| at - 60 * SECOND).collect();
+        self.future = fetched.chain([peak]).map(|at| at - 60 * SECOND).collect();
     }
 
     pub(crate) fn request(&mut self, now: Micros) -> Asked {
@@ -122,7 +123,7 @@ impl Choices {
         Asked::new(request)
     }
 
-    /// A get, or often a get-many of some keys, of which some are the same.
+    /// A get, or often a get-many of some keys, some of which are the same.
     fn get(&mut self, key: usize) -> Asked {
         let also = self.percent(33).then(|| {
             let others = self.rng.usize(0..4);
@@ -154,7 +155,7 @@ impl Choices {
         let dice = self.rng.u32(0..100);
         let mut known = newest;
         if dice >= self.newest_ticket {
-            // Most old tickets are of one of the last few gets: delayed puts, retries, another node's.
+            // Most old tickets are from one of the last few gets: of a delayed put, a retry, another node.
             let back = if self.percent(80) { 4.min(self.tickets.len()) } else { self.tickets.len() };
             known = self.tickets[self.tickets.len() - 1 - self.rng.usize(0..back)];
         }
@@ -180,12 +181,12 @@ impl Choices {
         };
         let ticket = GuestTicket::new(at, known.ticket.purged_at());
         let Known { read, read_began, read_ended, .. } = known;
-        // One that was made up says nothing of when its read took place.
+        // A made-up ticket does not say when its read took place.
         let latest = if at == known.ticket.read_at() { read.latest } else { at };
         (Some(Ticket::Of { at, latest, read_began, read_ended }), ticket.map(|ticket| ticket.to_string()))
     }
 
-    /// What is nearly a ticket.
+    /// A text that is nearly a ticket.
     fn garbage(&mut self, ticket: GuestTicket) -> String {
         let (text, seconds) = (ticket.to_string(), ticket.read_at() / SECOND);
         match self.rng.u32(0..6) {
@@ -211,16 +212,16 @@ impl Choices {
         }
     }
 
-    /// What the clock shows next. Much happens within a microsecond, and at or next to the moments where an answer
-    /// changes.
+    /// What the clock shows next. Much happens within a microsecond, and at or next to the moments when an
+    /// answer changes.
     pub(crate) fn next_time(&mut self, now: Micros) -> Micros {
         let later = match self.rng.u32(0..100) {
             0..35 => self.rng.i64(0..=2),
             35..45 => self.rng.i64(0..5 * MILLI),
             45..55 => self.rng.i64(0..2 * SECOND),
             55..62 => self.rng.i64(0..70) * SECOND,
-            62..70 if !self.leftovers.is_empty() => {
-                let moments = within_a_day(&self.leftovers, now);
+            62..70 if !self.future.is_empty() => {
+                let moments = within_a_day(&self.future, now);
                 self.until_one_of(&moments, now)
             }
             _ => {
@@ -232,13 +233,13 @@ impl Choices {
         now + later.max(0)
     }
 
-    /// How long it is to one of these moments, or right before or after it.
+    /// How long it is until one of these moments, or until just before or after it.
     fn until_one_of(&mut self, moments: &[Micros], now: Micros) -> Micros {
         if moments.is_empty() { 1 } else { *self.one_of(moments) + self.rng.i64(-1..=1) - now }
     }
 
-    /// How far the clock is set back by a failover. Often by about a minute, which makes leftovers of some rows and
-    /// not of others.
+    /// How far the clock is set back by a failover. Often by about a minute, which puts some rows in the
+    /// future and not others.
     pub(crate) fn step_back(&mut self) -> Micros {
         if self.percent(50) {
             return 60 * SECOND + self.rng.i64(-3..=10);

@@ -1,16 +1,16 @@
 //! What callers saw: every call with its answer, and when it may have taken effect.
 //!
-//! A history says nothing about the inside. It can be recorded from a simulated world, where all is known, and from
-//! a real database, where much is known only between bounds: so times are intervals, and a call whose answer was
-//! lost may take effect until it has [settled](Call::settled).
+//! A history says nothing about the inside. It can be recorded from a simulated world, where everything is
+//! known, and from a real database, where much is known only within bounds: so times are intervals, and a
+//! call whose answer was lost may take effect until it has [settled](Call::settled).
 
 use std::fmt;
 
 /// A time of the database's clock, in microseconds since 1970.
 pub type Micros = i64;
 
-/// A moment of real time, on a line that all calls share: the number of a step in a simulation, nanoseconds of a
-/// monotonic clock elsewhere. It never goes back, whatever the database's clock does.
+/// A moment of real time, on a scale that all calls share: the number of a step in a simulation, nanoseconds
+/// of a monotonic clock elsewhere. It never goes back, whatever the database's clock does.
 pub type Position = u64;
 
 /// All calls of a history, in any order.
@@ -20,14 +20,14 @@ pub struct History {
     pub calls: Vec<Call>,
     /// Each time that the database's clock was set back, in order.
     pub steps_back: Vec<StepBack>,
-    /// By how much the clocks of the database may differ, which it was told: see `purge.clock_tolerance`. 0 for one clock.
+    /// How much the clocks of the database may differ, as `purge.clock_tolerance` says. 0 for one clock.
     pub clock_tolerance: Micros,
 }
 
 /// The database's clock was set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepBack {
-    /// When. Calls under way at that moment count as on either side.
+    /// When. Calls in flight at that moment may be on either side of it.
     pub at: Position,
     /// The latest time the clock had shown by then.
     pub peak: Micros,
@@ -36,16 +36,17 @@ pub struct StepBack {
 /// One call of one caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// The node that was called. Told in explanations; no rule depends on it.
+    /// The node that was called. It is shown with the call; no rule depends on it.
     pub node: usize,
     /// When the caller called.
     pub began: Position,
     /// When the caller had the answer, or gave up.
     pub ended: Position,
-    /// Until when the call may still take effect: `ended` if the database's answer was received, later if it was
-    /// lost, [`Position::MAX`] if nobody knows.
+    /// Until when the call may still take effect: `ended` if the database's answer was received, later if it
+    /// was lost, [`Position::MAX`] if that is unknown.
     pub settled: Position,
-    /// Between what times the database's `now()` lay in the call's statements. If it has several clocks, by that of writes.
+    /// The bounds of the database's `now()` in the call's statements. If it has several clocks, by the clock
+    /// of writes.
     pub now: Between,
     /// What was asked.
     pub request: Request,
@@ -53,7 +54,7 @@ pub struct Call {
     pub answer: Answer,
 }
 
-/// A time known between two bounds, both included.
+/// A time known to lie between two bounds, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Between {
     /// It is not before this.
@@ -68,7 +69,7 @@ impl Between {
         Self { earliest: time, latest: time }
     }
 
-    /// The same, so many seconds later.
+    /// The same, this many seconds later.
     #[must_use]
     pub fn plus_seconds(self, seconds: u64) -> Self {
         let micros = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
@@ -88,7 +89,8 @@ pub enum Request {
     Put {
         /// The URL.
         key: usize,
-        /// The document: no other put of the history has the same, so that a hit tells its put.
+        /// The document: no other put of the history has the same, so that a hit shows which put it came
+        /// from.
         document: u64,
         /// When it expires.
         expiry: Expiry,
@@ -114,25 +116,26 @@ pub enum Request {
 pub enum Expiry {
     /// At this many seconds since 1970.
     At(i64),
-    /// So many seconds after the ticket, or after now.
+    /// This many seconds after the ticket, or after now.
     After(u64),
 }
 
 /// What a put presents as its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ticket {
-    /// The ticket of a get, or one made of it by changing its time.
+    /// The ticket of a get, or a copy with another time.
     Of {
         /// The time it says.
         at: Micros,
-        /// The latest time, by the clock of writes, at which its read can have taken place: `at`, if there is one clock.
+        /// The latest time, by the clock of writes, at which its read can have taken place. With one clock,
+        /// `at`.
         latest: Micros,
         /// When the get that gave it began.
         read_began: Position,
         /// When that get ended.
         read_ended: Position,
     },
-    /// A text that no get has ever given.
+    /// A text that no get ever gave.
     Garbage,
 }
 
@@ -141,7 +144,7 @@ pub enum Ticket {
 pub enum Answer {
     /// The document, and what comes with it.
     Hit {
-        /// Which; [`u64::MAX`] for one that was never put.
+        /// Which one; [`u64::MAX`] for one that was never put.
         document: u64,
         /// In seconds since 1970.
         expires_at: i64,
@@ -173,7 +176,7 @@ pub enum Answer {
     /// The call was found wrong.
     Refused(Refusal),
     /// The call failed.
-    Failed(Failure),
+    Failed(CallFailure),
     /// The caller did not wait for the answer.
     Lost,
 }
@@ -193,7 +196,7 @@ pub enum Refusal {
 
 /// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum CallFailure {
     /// The database cannot be reached.
     Unavailable,
     /// The database did not answer in time.

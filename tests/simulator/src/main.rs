@@ -1,44 +1,44 @@
-//! Runs random histories, or shows one.
+//! Runs random histories, or shows one of them.
 
 use std::process::ExitCode;
 
-use cimd_cache_simulator::bug::Bug;
+use cimd_cache_simulator::mutant::Mutant;
 use cimd_cache_simulator::search::first_violation;
 use cimd_cache_simulator::world::{simulate, simulate_and_tell};
 use clap::Parser;
 
-/// Runs random histories of the cache on a model of its database, and judges every answer by the contract.
+/// Run random histories of the cache on a model of its database, and check every answer against the contract
 #[derive(Parser)]
 struct Arguments {
-    /// Show the history of this seed, step by step
+    /// Show the history of this seed, step by step, instead
     #[arg(long, conflicts_with_all = ["histories", "first"])]
     seed: Option<u64>,
 
-    /// Run so many histories, on all cores
+    /// How many histories to run, on all cores
     #[arg(long, default_value_t = 100_000)]
     histories: u64,
 
-    /// The seed of the first of them
+    /// The seed of the first history
     #[arg(long, default_value_t = 0)]
     first: u64,
 
-    /// Plant a bug in the model
+    /// Break one rule of the SQL in the model
     #[arg(long, hide = true)]
-    bug: Option<Bug>,
+    mutant: Option<Mutant>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let fine = match arguments.seed {
-        Some(seed) => show(seed, arguments.bug),
-        None => run(arguments.first, arguments.histories, arguments.bug),
+        Some(seed) => show(seed, arguments.mutant),
+        None => run(arguments.first, arguments.histories, arguments.mutant),
     };
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Shows a history: what happened, what callers saw, and the verdict.
-fn show(seed: u64, bug: Option<Bug>) -> bool {
-    let simulated = simulate_and_tell(seed, bug);
+/// Shows a history: what happened, what callers saw, and what the contract says.
+fn show(seed: u64, mutant: Option<Mutant>) -> bool {
+    let simulated = simulate_and_tell(seed, mutant);
     for step in &simulated.steps {
         println!("{step}");
     }
@@ -56,18 +56,18 @@ fn show(seed: u64, bug: Option<Bug>) -> bool {
     simulated.violations.is_empty()
 }
 
-/// Runs histories until one violates the contract, and says how to see that one.
-fn run(first: u64, histories: u64, bug: Option<Bug>) -> bool {
+/// Runs histories until one violates the contract, and says how to show that one.
+fn run(first: u64, histories: u64, mutant: Option<Mutant>) -> bool {
     let seeds = first..first.saturating_add(histories);
-    let Some(seed) = first_violation(seeds, |seed| simulate(seed, bug)) else {
+    let Some(seed) = first_violation(seeds, |seed| simulate(seed, mutant)) else {
         println!("The contract allows every answer of {histories} histories.");
         return true;
     };
     println!("The history of seed {seed} violates the contract:");
-    for violation in simulate(seed, bug).violations {
+    for violation in simulate(seed, mutant).violations {
         println!("  {violation}");
     }
-    let bug = bug.map_or(String::new(), |bug| format!(" --bug {}", bug.name()));
-    println!("To see it:\n  cargo run -p cimd-cache-simulator -- --seed {seed}{bug}");
+    let mutant = mutant.map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()));
+    println!("To see it:\n  cargo run -p cimd-cache-simulator -- --seed {seed}{mutant}");
     false
 }

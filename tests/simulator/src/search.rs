@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::world::Simulated;
 
-/// The first of these seeds whose history violates the contract, whatever the number of cores.
+/// The first of these seeds whose history violates the contract, however many cores there are.
 pub fn first_violation(seeds: Range<u64>, simulate: impl Fn(u64) -> Simulated + Sync) -> Option<u64> {
     let (next, found) = (AtomicU64::new(seeds.start), AtomicU64::new(seeds.end));
     thread::scope(|scope| {

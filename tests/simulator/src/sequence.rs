@@ -1,29 +1,29 @@
 //! Histories of calls one after the other, on any database.
 //!
-//! The same requests and times as in the simulated world, without what only a model can do: each statement is over
-//! before the next begins. So the same seed can be run on the model and on a real Postgres whose clock can be set,
-//! and must come to the same verdict on both.
+//! The same requests and times as in the simulated world, without what only a model can do: each statement
+//! ends before the next begins. So the same seed can run on the model and on a real Postgres whose clock can
+//! be set, and the checker must say the same of both.
 
 use cimd_cache_guest::sql::{Row, Sql, SqlError, Value};
 use cimd_cache_guest::statements::{GET, GET_MANY, Statement};
 
-use crate::bug::Bug;
 use crate::calls::{self, Asked, Told};
 use crate::checker::{self, Violation};
 use crate::choices::{Choices, Clocks};
 use crate::history::{Answer, Between, Call, History, Micros, Position, Request, StepBack};
+use crate::mutant::Mutant;
 use crate::table::{Begun, Table};
 use crate::world::{ELEVEN_YEARS, Simulated};
 
 pub use crate::choices::START;
 
-/// A database whose clock can be set. Its tables are empty when a history begins; when the last purge was does not
-/// matter.
+/// A database whose clock can be set. Its tables are empty when a history begins; the time of the last purge
+/// does not matter.
 pub trait Backend: Sql {
-    /// Two clocks of the database may differ by so much: a history begins.
+    /// A history begins, in which two clocks of the database may differ by this much.
     fn begin(&mut self, clock_tolerance: Micros);
 
-    /// From now on `now()` is this, back or forth; and to a get or a get-many, `read`.
+    /// From now on `now()` is this, earlier or later than before; for a get or a get-many it is `read`.
     fn set_clock(&mut self, now: Micros, read: Micros);
 
     /// How many rows `client_id_metadata` has.
@@ -34,15 +34,15 @@ pub trait Backend: Sql {
 #[derive(Debug)]
 pub struct Model {
     table: Table,
-    bug: Option<Bug>,
+    mutant: Option<Mutant>,
     now: Micros,
     read: Micros,
 }
 
 impl Model {
-    /// Empty tables, with a bug or with none.
-    pub fn new(bug: Option<Bug>) -> Self {
-        Self { table: Table::new(START, 0, bug), bug, now: START, read: START }
+    /// Empty tables, of a mutant or of the real SQL.
+    pub fn new(mutant: Option<Mutant>) -> Self {
+        Self { table: Table::new(START, 0, mutant), mutant, now: START, read: START }
     }
 }
 
@@ -58,7 +58,7 @@ impl Sql for Model {
 
 impl Backend for Model {
     fn begin(&mut self, clock_tolerance: Micros) {
-        self.table = Table::new(START, clock_tolerance, self.bug);
+        self.table = Table::new(START, clock_tolerance, self.mutant);
     }
 
     fn set_clock(&mut self, now: Micros, read: Micros) {
@@ -111,11 +111,11 @@ struct Sequence<'a> {
     clocks: Clocks,
     position: Position,
     history: History,
-    /// Those that the history does not show.
+    /// The violations that the history does not show.
     violations: Vec<Violation>,
 }
 
-/// The guest owns its database; this lends it one.
+/// The guest owns its database; this lends it a borrowed one.
 struct Lent<'a>(&'a mut dyn Backend);
 
 impl Sql for Lent<'_> {

@@ -1,6 +1,6 @@
-//! The guest's rules through many histories, and the proof that the judge would notice.
+//! The guest's rules in many histories, and the proof that the checker finds broken ones.
 
-use cimd_cache_simulator::bug::{Bug, Seen};
+use cimd_cache_simulator::mutant::{Mutant, Seen};
 use cimd_cache_simulator::search::first_violation;
 use cimd_cache_simulator::sequence::{Model, simulate_in_sequence};
 use cimd_cache_simulator::world::simulate;
@@ -20,20 +20,20 @@ fn the_contract_allows_every_answer_in_sequence() {
 }
 
 #[test]
-fn every_bug_is_found() {
-    for &bug in Bug::ALL.iter().filter(|bug| bug.seen() != Seen::Rarely) {
-        let found = first_violation(0..HISTORIES, |seed| simulate(seed, Some(bug)));
-        println!("{}: seed {found:?}", bug.name());
-        assert_eq!(found.is_some(), bug.seen() != Seen::BehindTheGuest, "{bug:?}: {found:?}");
+fn every_mutant_is_found() {
+    for &mutant in Mutant::ALL.iter().filter(|mutant| mutant.seen() != Seen::Rarely) {
+        let found = first_violation(0..HISTORIES, |seed| simulate(seed, Some(mutant)));
+        println!("{}: seed {found:?}", mutant.name());
+        assert_eq!(found.is_some(), mutant.seen() != Seen::BehindTheGuest, "{mutant:?}: {found:?}");
     }
 }
 
-/// Which is what the tolerance is for: with clocks that differ and a database that was not told, a fetch from before a
-/// delete brings back what was deleted.
+/// This is what the tolerance is for: if the clocks differ and the database does not know it, a fetch from
+/// before a delete brings back what was deleted.
 #[test]
 fn without_the_clock_tolerance_what_was_deleted_comes_back() {
     let brought_back = |seed| {
-        let mut simulated = simulate(seed, Some(Bug::ToleranceIgnored));
+        let mut simulated = simulate(seed, Some(Mutant::ToleranceIgnored));
         simulated.violations.retain(|violation| violation.rule == 11);
         simulated
     };
@@ -41,11 +41,12 @@ fn without_the_clock_tolerance_what_was_deleted_comes_back() {
 }
 
 #[test]
-fn calls_in_sequence_find_every_bug_that_needs_no_overlap() {
-    for &bug in Bug::ALL.iter().filter(|bug| bug.seen() != Seen::Rarely) {
-        let found = first_violation(0..50_000, |seed| simulate_in_sequence(seed, &mut Model::new(Some(bug))));
-        println!("{}: seed {found:?}", bug.name());
-        assert_eq!(found.is_some(), bug.seen() == Seen::InSequence, "{bug:?}: {found:?}");
+fn calls_in_sequence_find_every_mutant_that_needs_no_overlap() {
+    for &mutant in Mutant::ALL.iter().filter(|mutant| mutant.seen() != Seen::Rarely) {
+        let found =
+            first_violation(0..50_000, |seed| simulate_in_sequence(seed, &mut Model::new(Some(mutant))));
+        println!("{}: seed {found:?}", mutant.name());
+        assert_eq!(found.is_some(), mutant.seen() == Seen::InSequence, "{mutant:?}: {found:?}");
     }
 }
 

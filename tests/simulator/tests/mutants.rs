@@ -1,4 +1,4 @@
-//! Bugs in the guest's Rust: a copy of the workspace with one line changed has to fail.
+//! Mutants of the guest's Rust: a copy of the workspace with one line changed must fail.
 
 #![expect(clippy::unwrap_used, reason = "in a test that is how a failure is reported")]
 
@@ -6,30 +6,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A change of one of the guest's files, and the bug of the model that would hide behind the unchanged line.
-struct Mutant {
+/// A change of one of the guest's files, and the name of the model's mutant that the unchanged line would
+/// hide.
+struct GuestMutant {
     promise: &'static str,
     file: &'static str,
     from: &'static str,
     to: &'static str,
-    bug: Option<&'static str>,
+    model: Option<&'static str>,
 }
 
-const fn mutant(promise: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { promise, file, from, to, bug: None }
+const fn mutant(
+    promise: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> GuestMutant {
+    GuestMutant { promise, file, from, to, model: None }
 }
 
-/// A get and a get-many have the same look at the expiry, and each its statement, which has looked before.
-const EXPIRY_TAKEN_ON_TRUST: Mutant = mutant(
+/// A get and a get-many share this check of the expiry. Before it, each has its own, in its statement.
+const EXPIRY_TAKEN_ON_TRUST: GuestMutant = mutant(
     "the expiry is checked again",
-    "cache.rs",
+    "cache/rows.rs",
     "Value::Int64(expires_at)) if *expires_at > ticket.read_at() =>",
     "Value::Int64(expires_at)) =>",
 );
 
-const MUTANTS: [Mutant; 23] = [
-    Mutant { bug: Some("GetIgnoresExpiry"), ..EXPIRY_TAKEN_ON_TRUST },
-    Mutant { bug: Some("ManyIgnoreExpiry"), ..EXPIRY_TAKEN_ON_TRUST },
+const MUTANTS: [GuestMutant; 23] = [
+    GuestMutant { model: Some("GetIgnoresExpiry"), ..EXPIRY_TAKEN_ON_TRUST },
+    GuestMutant { model: Some("ManyIgnoreExpiry"), ..EXPIRY_TAKEN_ON_TRUST },
     mutant("each document is that of its URL", "cache.rs", "keys[next % keys.len()].0 != url {", "false {"),
     mutant(
         "each answer is at the place of its URL",
@@ -57,14 +63,19 @@ const MUTANTS: [Mutant; 23] = [
     ),
     mutant(
         "a URL in an array is quoted",
-        "cache.rs",
+        "cache/rows.rs",
         "array.push('\"');\n        let mut rest",
         "if true {\n            array.push_str(text);\n            continue;\n        }\n        let mut rest",
     ),
-    mutant("a quote in an array is escaped", "cache.rs", "rest.find(['\"', '\\\\'])", "rest.find(['\\\\'])"),
+    mutant(
+        "a quote in an array is escaped",
+        "cache/rows.rs",
+        "rest.find(['\"', '\\\\'])",
+        "rest.find(['\\\\'])",
+    ),
     mutant(
         "a backslash in an array is escaped",
-        "cache.rs",
+        "cache/rows.rs",
         "rest.find(['\"', '\\\\'])",
         "rest.find(['\"'])",
     ),
@@ -77,12 +88,12 @@ const MUTANTS: [Mutant; 23] = [
     mutant(
         "a ticket a little ahead of the clock is no mistake",
         "cache.rs",
-        "now.saturating_add(LEFTOVER_SECONDS * MICROS)",
+        "now.saturating_add(FUTURE_TOLERANCE_SECONDS * MICROS)",
         "now",
     ),
     mutant(
         "a lifetime of any length is kept",
-        "cache.rs",
+        "cache/arguments.rs",
         "Expiry::At(_) | Expiry::After(_) => Ok(()),",
         "Expiry::After(seconds) if seconds > LONGEST_LIFETIME => check_expiry(Expiry::At(-1)),\n        Expiry::At(_) | Expiry::After(_) => Ok(()),",
     ),
@@ -102,13 +113,13 @@ const MUTANTS: [Mutant; 23] = [
     ),
     mutant(
         "freshness is in milliseconds",
-        "cache.rs",
+        "cache/rows.rs",
         ".unsigned_abs() / 1_000,",
         ".unsigned_abs() / 1_000_000,",
     ),
     mutant(
         "an expiry is rounded down",
-        "cache.rs",
+        "cache/rows.rs",
         "expires_at.div_euclid(MICROS)",
         "(expires_at + MICROS - 1).div_euclid(MICROS)",
     ),
@@ -134,58 +145,61 @@ const MUTANTS: [Mutant; 23] = [
 ];
 
 #[test]
-fn every_bug_in_the_guest_is_found() {
+fn every_mutant_in_the_guest_is_found() {
     let workspace = Workspace::copy();
     assert!(workspace.passes(None), "the unchanged copy must pass");
-    for Mutant { promise, file, from, to, bug } in MUTANTS {
-        let path = workspace.folder.join("guest/src").join(file);
+    for GuestMutant { promise, file, from, to, model } in MUTANTS {
+        let path = workspace.directory.join("guest/src").join(file);
         let original = fs::read_to_string(&path).unwrap();
         assert_eq!(original.matches(from).count(), 1, "{promise}: {file} has changed, so must the mutant");
         fs::write(&path, original.replace(from, to)).unwrap();
-        assert!(!workspace.passes(bug), "nobody noticed the opposite of: {promise}");
+        assert!(!workspace.passes(model), "nobody noticed the opposite of: {promise}");
         fs::write(&path, original).unwrap();
     }
 }
 
-/// A workspace of the guest and the simulator only, at a place that stays, with what was compiled for it, from run
-/// to run.
+/// The members of the copy.
+const MEMBERS: [&str; 2] = ["guest", "tests/simulator"];
+
+/// A workspace of the guest and the simulator only. Its directory stays from run to run, with what was
+/// compiled there.
 struct Workspace {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Workspace {
     fn copy() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
-        fs::create_dir_all(&folder).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+        fs::create_dir_all(&directory).unwrap();
         let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
         let members = manifest.lines().find(|line| line.starts_with("members")).unwrap();
-        let manifest = manifest.replace(members, "members = [\"guest\", \"simulator\"]");
-        // The profiles are for speed at run time; here it is compiling that takes the time.
+        let manifest = manifest.replace(members, &format!("members = {MEMBERS:?}"));
+        // The profiles are for speed at run time; here compiling takes the time.
         let profiles = manifest.find("[profile.").unwrap_or(manifest.len());
-        fs::write(folder.join("Cargo.toml"), &manifest[..profiles]).unwrap();
+        fs::write(directory.join("Cargo.toml"), &manifest[..profiles]).unwrap();
         for file in ["Cargo.lock", "rust-toolchain.toml"] {
-            fs::copy(root.join(file), folder.join(file)).unwrap();
+            fs::copy(root.join(file), directory.join(file)).unwrap();
         }
-        for member in ["guest", "simulator"] {
-            let (from, to) = (root.join(member), folder.join(member));
+        for member in MEMBERS {
+            let (from, to) = (root.join(member), directory.join(member));
             if to.exists() {
                 fs::remove_dir_all(&to).unwrap();
             }
-            fs::create_dir(&to).unwrap();
+            fs::create_dir_all(&to).unwrap();
             fs::copy(from.join("Cargo.toml"), to.join("Cargo.toml")).unwrap();
             copy(&from.join("src"), &to.join("src"));
         }
-        Self { folder }
+        Self { directory }
     }
 
-    /// Whether the simulator, built with the guest as it is now, finds nothing.
-    fn passes(&self, bug: Option<&str>) -> bool {
+    /// Whether the simulator, built with the guest as it is now, finds no violation.
+    fn passes(&self, model: Option<&str>) -> bool {
         let mut run = Command::new(env!("CARGO"));
-        run.current_dir(&self.folder)
+        run.current_dir(&self.directory)
             .args(["run", "--offline", "--quiet", "-p", "cimd-cache-simulator", "--", "--histories", "20000"])
-            .args(bug.iter().flat_map(|bug| ["--bug", bug]))
-            .env("CARGO_TARGET_DIR", self.folder.join("target"))
+            .args(model.iter().flat_map(|name| ["--mutant", name]))
+            .env("CARGO_TARGET_DIR", self.directory.join("target"))
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_DEV_DEBUG", "false");
         let output = run.output().unwrap();

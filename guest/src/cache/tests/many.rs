@@ -38,7 +38,7 @@ fn get_many(script: &mut Script, urls: &[&str]) -> Vec<Result<Lookup, Error>> {
     Cache(script).get_many(&urls)
 }
 
-/// What the database is asked: the text of the array, and how many URLs there are in it.
+/// What is sent to the database: the text of the array, and how many URLs it has.
 fn asked(array: &str, count: i64) -> Vec<(&'static str, Vec<Value>)> {
     vec![("get-many", vec![Value::Text(array.into()), Value::Int64(count)])]
 }
@@ -94,8 +94,8 @@ fn each_document_is_fresh_until_its_expiry_and_not_at_it() {
 /// A row whose document was deleted, expired or purged has its URL and its expiry.
 #[test]
 fn a_row_without_a_document_is_a_miss() {
-    let mark = row(Value::Text("a".into()), Value::Null, Value::Int64(NOW + MICROS));
-    assert_eq!(get_many(&mut script([Ok(vec![mark])]), &["a"]), [miss()]);
+    let tombstone = row(Value::Text("a".into()), Value::Null, Value::Int64(NOW + MICROS));
+    assert_eq!(get_many(&mut script([Ok(vec![tombstone])]), &["a"]), [miss()]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn rows_that_no_statement_can_have_given_are_an_error_for_every_url_that_can_be_
     let of_no_url = row(Value::Null, Value::Text("{}".into()), Value::Int64(NOW + 1));
     for rows in [
         vec![],
-        // Of two moments, or from before and after a purge.
+        // From two moments, or from before and after a purge.
         vec![good(), with(0, Value::Int64(NOW + 1))],
         vec![good(), with(1, Value::Int64(PURGED + 1))],
         // Without the purge row.

@@ -1,9 +1,9 @@
-//! The lines of an input, read.
+//! Reads the lines of an input.
 
 use cimd_cache_guest::cache::Expiry;
 use cimd_cache_guest::sql::{Row, SqlError, Value};
 
-use super::Answer;
+use super::script::Answer;
 
 pub(super) struct Arguments {
     pub(super) at: Expiry,
@@ -19,7 +19,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Lines that mean nothing are passed over, so that every text is an input.
+    /// Skips lines that mean nothing, so that every text is an input.
     pub(super) fn of(text: &str) -> Self {
         let mut arguments = Arguments {
             at: Expiry::At(1_795_465_560),
@@ -42,13 +42,13 @@ impl Input {
                 ("error", _) => answers.push(Err(sql_error(rest))),
                 ("row", Some(rows)) => rows.push(Row::new()),
                 ("times", Some(rows)) => {
-                    // More than twice as many as a sweep may remove would be slow and no worse.
+                    // More than twice as many as a sweep may remove would be slow and test nothing more.
                     let room = 2_001_usize.saturating_sub(rows.len());
                     let times = rest.parse().unwrap_or(0).min(room);
                     rows.extend(rows.last().cloned().into_iter().flat_map(|row| vec![row; times]));
                 }
                 (_, Some(rows)) => {
-                    // A column more than any statement has is as wrong as many.
+                    // One column more than any statement has is as wrong as many.
                     let row = rows.last_mut().filter(|row| row.len() < 6);
                     if let (Some(row), Some(value)) = (row, value(line)) {
                         row.push(value);

@@ -1,4 +1,4 @@
-//! Many gets in one statement, whatever rows come back.
+//! Many gets in one statement, with any rows.
 
 use std::collections::HashMap;
 
@@ -6,16 +6,17 @@ use cimd_cache_guest::cache::{Cache, Entry, Lookup};
 use cimd_cache_guest::error::Error;
 use cimd_cache_guest::sql::{Row, Value};
 
-use super::{Answer, asked, looked_up, moment, translated};
+use super::expected::{looked_up, moment, translated};
+use super::script::{Answer, asked};
 
-/// What is asked for: the second is no key, and the last is there already.
+/// The URLs of the call: the second cannot be a key, and the last repeats the first.
 const URLS: [&str; 5] = ["u", "", "{}", "v\"\\", "u"];
 
-/// The first, third and fourth of them, and the last.
+/// Those of them that can be keys, as the statement gets them.
 const ARRAY: &str = r#"{"u","{}","v\"\\","u"}"#;
 
-/// Makes the call against these answers as they are, against the same with a URL in each row, and against those with their
-/// last row of another moment.
+/// Makes the call against these answers as they are, against the same with a URL in each row, and against
+/// those with the last row from another moment.
 pub(super) fn run(answers: &[Answer]) {
     judge(answers);
     let with_urls = |rows: &Vec<Row>| rows.iter().enumerate().map(|(at, row)| with_url(at, row)).collect();
@@ -32,7 +33,7 @@ pub(super) fn run(answers: &[Answer]) {
     }
 }
 
-/// The row of a get as one of a get-many: with a URL that was asked for, one that was not, or none.
+/// The row of a get as a row of a get-many: with a URL of the call, another one, or none.
 fn with_url(at: usize, row: &[Value]) -> Row {
     const IN_TURN: [Option<&str>; 6] = [Some("u"), Some("v\"\\"), Some("u"), Some("w"), None, Some("{}")];
     let url = IN_TURN[at % IN_TURN.len()].map_or(Value::Null, |url| Value::Text(url.to_owned()));
@@ -65,7 +66,8 @@ fn expected(answers: &[Answer], urls: &[&str]) -> Vec<Result<Lookup, Error>> {
     urls.iter().map(|url| found.as_ref().map(|found| of_url(found, url)).map_err(Clone::clone)).collect()
 }
 
-/// The fresh documents of the rows by their URLs, and what all others are; nothing if a row cannot be of the statement.
+/// The fresh documents of the rows by their URLs, and the answer for all other URLs; none if the statement
+/// cannot have returned such rows.
 fn documents(rows: &[Row]) -> Option<(HashMap<&str, Entry>, Lookup)> {
     let first = rows.first()?;
     let mut documents = HashMap::new();
@@ -75,7 +77,7 @@ fn documents(rows: &[Row]) -> Option<(HashMap<&str, Entry>, Lookup)> {
             return None;
         }
         match (url, looked_up(now, purged_at, metadata, expires_at).ok()?) {
-            // Of a URL that came twice, the later row.
+            // If a URL came twice, the later row.
             (Value::Text(url), Lookup::Hit(entry)) if !url.is_empty() && URLS.contains(&url.as_str()) => {
                 documents.insert(url.as_str(), entry);
             }

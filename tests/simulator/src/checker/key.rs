@@ -1,7 +1,24 @@
-//! What the writes on one key can have done to each other.
+//! The writes on one key.
 
-use super::{Facts, Judgement, LEFTOVER, Moment, Put, Removal, violation};
-use crate::history::{Between, Call, Micros, Position, Ticket};
+use super::put::{Moment, Put};
+use crate::history::{Between, Micros, Position};
+
+/// A delete or a purge that may have taken effect.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removal {
+    pub(super) call: usize,
+    pub(super) began: Position,
+    pub(super) settled: Position,
+    /// From when it is certain that it took effect; none if it never is.
+    pub(super) known: Option<Position>,
+    pub(super) now: Between,
+}
+
+impl Removal {
+    pub(super) fn moment(&self) -> Moment {
+        Moment { at: self.now, since: self.began }
+    }
+}
 
 /// The writes on one key that may have taken effect.
 #[derive(Debug, Default)]
@@ -20,20 +37,12 @@ struct Known {
     from: Position,
     /// Its place among the puts.
     place: usize,
-    /// The latest fetch of all that were known by then. It tells at once that there is no later one.
+    /// The latest fetch of all that were known by then. It shows at once that there is no later one.
     latest_fetch: Micros,
 }
 
-/// From when on a document cannot be found any more, and why.
-pub(super) struct Gone {
-    pub(super) from: Position,
-    pub(super) by: usize,
-    pub(super) rule: u8,
-    pub(super) why: &'static str,
-}
-
 impl Key {
-    /// To be called when it is known which puts were stored.
+    /// Call this once it is known which puts were stored.
     pub(super) fn index(&mut self) {
         let known = self.puts.iter().enumerate().filter_map(|(place, put)| Some((put.known?, place)));
         let mut known: Vec<_> = known.collect();
@@ -46,159 +55,16 @@ impl Key {
         self.known = known.collect();
     }
 
-    fn latest_fetch_known_before(&self, position: Position) -> Micros {
+    pub(super) fn latest_fetch_known_before(&self, position: Position) -> Micros {
         let before = self.known.partition_point(|known| known.from < position);
         before.checked_sub(1).map_or(Micros::MIN, |last| self.known[last].latest_fetch)
     }
 
-    /// The known puts from the first on that can have been fetched or have begun after this one.
-    fn known_after(&self, put: &Put) -> impl Iterator<Item = (Position, &Put)> {
+    /// The known puts, from the first one that can have been fetched or have begun after this put.
+    pub(super) fn known_after(&self, put: &Put) -> impl Iterator<Item = (Position, &Put)> {
         let later = self.known.partition_point(|known| {
             known.latest_fetch <= put.fetched.at.latest && known.from <= put.settled
         });
         self.known[later..].iter().map(|known| (known.from, &self.puts[known.place]))
-    }
-}
-
-impl Removal {
-    fn moment(&self) -> Moment {
-        Moment { at: self.now, since: self.began }
-    }
-}
-
-impl Facts<'_> {
-    /// When and by what the document of a put was certainly replaced, removed or purged for good.
-    pub(super) fn gone(&self, put: &Put) -> Option<Gone> {
-        let key = &self.keys[&self.documents[&put.document].0];
-        let by_put = key.known_after(put).filter(|(_, other)| other.document != put.document).find_map(
-            |(from, other)| {
-                let why = if put.settled < other.began {
-                    // Whatever the clocks say: stored is stored.
-                    "a put that began after this one was over has taken its place"
-                } else if self.surely_later(
-                    other.fetched,
-                    put.fetched,
-                    put.settled.max(from.min(other.settled)),
-                ) {
-                    "a document with a later ticket was stored"
-                } else {
-                    return None;
-                };
-                Some(Gone { from, by: other.call, rule: 5, why })
-            },
-        );
-        let by_deletes = key.deletes.iter().filter_map(|delete| {
-            let from = delete.known?;
-            let why = if put.settled < delete.began {
-                "it was deleted after it was stored"
-            } else if self.surely_later(delete.moment(), put.fetched, put.settled.max(from)) {
-                "it was fetched before a delete"
-            } else {
-                return None;
-            };
-            Some(Gone { from, by: delete.call, rule: 11, why })
-        });
-        let later = self.purges.partition_point(|purge| purge.began <= put.before_purges_from);
-        let by_purges = self.purges[later..].iter().filter_map(|purge| {
-            let why = "it was fetched before a purge";
-            Some(Gone { from: purge.known?, by: purge.call, rule: 11, why })
-        });
-        by_put.into_iter().chain(by_deletes).chain(by_purges).min_by_key(|gone| gone.from)
-    }
-
-    /// 5, 11: a put that says it was stored lost to nothing that was certain before it began.
-    pub(super) fn not_superseded(&self, key: &Key, place: usize, began: Position) -> Judgement {
-        let put = &key.puts[place];
-        let before = |known: Option<Position>| known.is_some_and(|known| known < began);
-        if key.latest_fetch_known_before(began) > put.fetched.at.latest {
-            let newer = key.puts.iter().find(|other| {
-                before(other.known) && self.surely_later(other.fetched, put.fetched, put.settled)
-            });
-            if let Some(newer) = newer {
-                let why = "a document with a later ticket was stored before this put began";
-                return violation(5, &[put.call, newer.call], why.into());
-            }
-        }
-        let delete = key.deletes.iter().take_while(|delete| delete.began < began).find(|delete| {
-            before(delete.known) && self.surely_later(delete.moment(), put.fetched, put.settled)
-        });
-        let purge =
-            self.purges.iter().find(|purge| before(purge.known) && put.before_purges_from < purge.began);
-        match delete.or(purge) {
-            None => Ok(()),
-            Some(removal) => {
-                let why = "the ticket is older than a delete or purge that was over before this put began";
-                violation(11, &[put.call, removal.call], why.into())
-            }
-        }
-    }
-
-    /// Whether anything can have made the put `index` lose: by the numbers alone, for a time that is not later never
-    /// wins; and not by a leftover, which may be replaced.
-    pub(super) fn may_supersede(&self, index: usize, key: usize, ticket: Option<Ticket>) -> bool {
-        let call = &self.history.calls[index];
-        let (fetched, read) = match ticket {
-            Some(Ticket::Of { at, read_began, .. }) => (at, Some(read_began)),
-            Some(Ticket::Garbage) | None => (call.now.earliest, None),
-        };
-        let wins =
-            |at: Between| at.latest > fetched && at.earliest <= call.now.latest.saturating_add(LEFTOVER);
-        let on_key = self.keys.get(&key).is_some_and(|key| {
-            key.puts
-                .iter()
-                .rev()
-                .any(|put| put.call != index && put.began < call.ended && wins(put.fetched.at))
-                || key.deletes.iter().any(|delete| delete.began < call.ended && wins(delete.now))
-        });
-        on_key
-            || read.is_some_and(|read| {
-                self.purges.iter().any(|purge| purge.began < call.ended && read < purge.settled)
-            })
-    }
-
-    /// The put whose document a read must find, if there is one.
-    pub(super) fn surely_there<'k>(&self, key: &'k Key, index: usize, read: Between) -> Option<&'k Put> {
-        let reader = &self.history.calls[index];
-        let removals = key.deletes.iter().chain(&self.purges);
-        let last_removal = removals
-            .filter(|removal| removal.began < reader.ended && removal.call != index)
-            .map(|removal| removal.settled)
-            .max();
-        let begun = key.puts.partition_point(|put| put.began < reader.began);
-        for put in key.puts[..begun].iter().rev() {
-            // A removal that may have come after this put may have come after all that began before it.
-            if last_removal.is_some_and(|settled| put.began <= settled) {
-                return None;
-            }
-            let known = put.known.is_some_and(|known| known < reader.began);
-            if known
-                && !self.may_be_gone(put, reader, read)
-                && !key.puts.iter().rev().any(|other| self.may_hide(other, put, reader, read))
-            {
-                return Some(put);
-            }
-        }
-        None
-    }
-
-    /// Whether a document may have expired, or have been swept when it had, before the clock was set back.
-    fn may_be_gone(&self, put: &Put, reader: &Call, read: Between) -> bool {
-        put.expiry.earliest <= self.latest_time(put.began, reader.ended, read.latest)
-    }
-
-    /// Whether `other` may have taken the place of `put` with a document that a reader does not see: expired, or
-    /// fetched before a purge. The latter can happen only to one that was under way during the purge, and has the
-    /// same time as a ticket from after it.
-    fn may_hide(&self, other: &Put, put: &Put, reader: &Call, read: Between) -> bool {
-        let displaces = other.document != put.document
-            && other.began < reader.ended
-            && put.began <= other.settled
-            && !self.surely_later(put.fetched, other.fetched, other.settled.max(put.settled));
-        displaces
-            && (self.may_be_gone(other, reader, read)
-                || self
-                    .purges
-                    .iter()
-                    .any(|purge| purge.began < reader.ended && other.after_purges_until <= purge.settled))
     }
 }

@@ -1,7 +1,15 @@
 //! What follows from a put's own arguments and its time.
 
-use super::{LATEST_SECOND, LEFTOVER, LIFETIME, Moment, SECOND, TICKET};
+use super::limits::{FUTURE_TOLERANCE, LATEST_SECOND, LIFETIME, SECOND, TICKET};
 use crate::history::{Answer, Between, Call, Expiry, Micros, Position, Ticket};
+
+/// When a document was fetched or deleted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) at: Between,
+    /// The position from which the clock's steps matter: the time was read no earlier.
+    pub(super) since: Position,
+}
 
 /// A put that may have been stored.
 #[derive(Clone, Debug)]
@@ -10,7 +18,7 @@ pub(super) struct Put {
     pub(super) document: u64,
     pub(super) began: Position,
     pub(super) settled: Position,
-    /// From when on it is certain that it was stored.
+    /// From when it is certain that it was stored.
     pub(super) known: Option<Position>,
     pub(super) fetched: Moment,
     pub(super) expiry: Between,
@@ -32,7 +40,7 @@ impl Put {
         let stored = call.answer == Answer::Stored;
         let bounds = Bounds::of(call, expiry, ticket);
         let impossible = bounds.garbage || bounds.surely_old || bounds.surely_ahead || bounds.outside;
-        // One that claims to be stored is kept: it is to blame, and what was hit should not be too.
+        // A put that claims to be stored is kept: the checker flags it, and must not flag the hits too.
         if (impossible && !stored) || call.answer == Answer::Superseded {
             return None;
         }
@@ -54,7 +62,7 @@ impl Put {
     }
 }
 
-/// What is sure and what may be of a put's ticket and expiry, given its time.
+/// What is certain and what is possible of a put's ticket and expiry, given its time.
 pub(super) struct Bounds {
     pub(super) fetched: Between,
     pub(super) expiry: Between,
@@ -63,7 +71,7 @@ pub(super) struct Bounds {
     pub(super) maybe_old: bool,
     pub(super) surely_ahead: bool,
     pub(super) maybe_ahead: bool,
-    /// Over a minute ahead: a mistake, and not a clock that is a little behind.
+    /// Over a minute ahead: the caller's mistake, and not a clock that is a little behind.
     pub(super) surely_far_ahead: bool,
     pub(super) maybe_far_ahead: bool,
     /// The expiry's year is none of 1970 to 9999.
@@ -83,7 +91,7 @@ impl Bounds {
                 ticket_at.map_or(now, Between::exactly).plus_seconds(seconds)
             }
         };
-        // 6: further ahead it is stored as ten years ahead.
+        // 6: a later one is stored as ten years ahead.
         let bounded = |expires: Micros, now: Micros| expires.min(now.saturating_add(LIFETIME));
         let age = |now: Micros| ticket_at.map_or(0, |at| now.saturating_sub(at));
         Self {
@@ -97,8 +105,8 @@ impl Bounds {
             maybe_old: age(now.latest) >= TICKET,
             surely_ahead: age(now.latest) < 0,
             maybe_ahead: age(now.earliest) < 0,
-            surely_far_ahead: age(now.latest) < -LEFTOVER,
-            maybe_far_ahead: age(now.earliest) < -LEFTOVER,
+            surely_far_ahead: age(now.latest) < -FUTURE_TOLERANCE,
+            maybe_far_ahead: age(now.earliest) < -FUTURE_TOLERANCE,
             outside: matches!(expiry, Expiry::At(at) if !(0..=LATEST_SECOND).contains(&at)),
         }
     }

@@ -1,13 +1,15 @@
-//! Small histories: for each rule one that breaks it, and its neighbours that do not.
+//! Small histories: for each rule one that breaks it, and similar ones that do not.
 
 use super::*;
-use crate::history::{Call, StepBack};
+use crate::history::{Call, Position, StepBack};
+
+mod times;
 
 const NOON: Micros = 1_795_435_200 * SECOND;
 const MINUTE: Position = 60;
 const KEY: usize = 1;
 
-/// A call on one node, whose positions are also the seconds that the clock shows past noon.
+/// A call on one node. Its positions are at the same time the seconds past noon that the clock shows.
 fn call(began: Position, ended: Position, request: Request, answer: Answer) -> Call {
     Call { node: 0, began, ended, settled: ended, now: Between::exactly(time(began)), request, answer }
 }
@@ -27,7 +29,7 @@ fn put((began, ended): (Position, Position), document: u64, ticket: Option<Ticke
     call(began, ended, request, answer)
 }
 
-/// A get that hits a document fetched at some second and fresh for an hour.
+/// A get that hits a document fetched at that second and fresh for an hour.
 fn hit(at: Position, document: u64, fetched: Position) -> Call {
     let answer = Answer::Hit {
         document,
@@ -50,26 +52,26 @@ fn purge(began: Position, ended: Position) -> Call {
     call(began, ended, Request::Purge, Answer::Purged)
 }
 
-/// The same call, with its answer lost: nobody knows until when it may take effect, or its now.
+/// The same call, with its answer lost: its now is unknown, and so is how long it may still take effect.
 fn lost(call: Call) -> Call {
     let now = Between { latest: Micros::MAX, ..call.now };
-    Call { settled: Position::MAX, now, answer: Answer::Failed(Failure::Unavailable), ..call }
+    Call { settled: Position::MAX, now, answer: Answer::Failed(CallFailure::Unavailable), ..call }
 }
 
-/// The same call by a clock that was set back by so many seconds.
+/// The same call by a clock that was set back by this many seconds.
 fn back(call: Call, seconds: i64) -> Call {
     let by = seconds * SECOND;
     Call { now: Between { earliest: call.now.earliest - by, latest: call.now.latest - by }, ..call }
 }
 
-/// The contract's number that the history violates; none if it is allowed.
+/// The number in the contract of the rule that the history violates; none if it is allowed.
 fn violated<const N: usize>(calls: [Call; N]) -> Option<u8> {
     violated_after(&[], calls)
 }
 
 fn violated_after<const N: usize>(steps_back: &[StepBack], calls: [Call; N]) -> Option<u8> {
     let history = History { calls: calls.to_vec(), steps_back: steps_back.to_vec(), clock_tolerance: 0 };
-    let lost = |_, failure| failure == Failure::Unavailable;
+    let lost = |_, failure| failure == CallFailure::Unavailable;
     check(&history, lost).err().map(|violations| violations[0].rule)
 }
 
@@ -140,7 +142,7 @@ fn a_lost_put_may_be_there_or_not_but_once_seen_it_stays() {
     let unknown = || lost(put((1, 2), 7, ticket(0), Stored));
     assert_eq!(violated([unknown(), miss(3), hit(5, 7, 0)]), None);
     assert_eq!(violated([unknown(), hit(3, 7, 0), miss(5)]), Some(2));
-    // It may come late, but not over a newer one.
+    // It may take effect late, but not over a newer one.
     let newer = || put((3, 4), 8, ticket(2), Stored);
     assert_eq!(violated([unknown(), newer(), hit(5, 8, 2)]), None);
     assert_eq!(violated([unknown(), newer(), hit(5, 7, 0)]), Some(5));
@@ -176,124 +178,6 @@ fn what_was_purged_stays_away_also_if_the_clock_was_set_back() {
 }
 
 #[test]
-fn fetches_before_and_after_a_step_back_have_no_order_until_ten_minutes_past_it() {
-    let hour = 60 * MINUTE;
-    let step = [StepBack { at: hour, peak: time(hour) }];
-    let before = || put((hour - 2, hour - 1), 7, ticket(hour - 3), Stored);
-    // The clock shows half an hour less from then on.
-    let after = |second: Position, answer| {
-        let at = time(second) - 1_800 * SECOND;
-        let read = Some(Ticket::Of { at, latest: at, read_began: second, read_ended: second });
-        back(put((second + 1, second + 2), 8, read, answer), 1_800)
-    };
-    let late = hour + 30 * MINUTE + 11 * MINUTE;
-    assert_eq!(violated_after(&step, [before(), after(hour + 5, Stored)]), None);
-    // What was left over does not stand in the way.
-    assert_eq!(violated_after(&step, [before(), after(hour + 5, Superseded)]), Some(5));
-    // Less than a minute ahead it may.
-    let nearly = hour + 29 * MINUTE + 30;
-    assert_eq!(violated_after(&step, [before(), after(nearly, Superseded)]), None);
-    let delete = |at| back(delete(at, at + 1, Deleted(false)), 1_800);
-    let lost_before = || lost(before());
-    let seen = |at: Position| {
-        let answer = Answer::Hit {
-            document: 7,
-            expires_at: time(2 * hour - 3) / SECOND,
-            fresh_for: (2 * hour - 3 - (at - 1_800)) * 1_000,
-            ticket_at: time(at - 1_800),
-        };
-        back(call(at, at + 1, Request::Get { key: KEY }, answer), 1_800)
-    };
-    assert_eq!(violated_after(&step, [lost_before(), delete(hour + 5), seen(hour + 9)]), None);
-    assert_eq!(violated_after(&step, [lost_before(), delete(late), seen(late + 5)]), Some(11));
-}
-
-#[test]
-fn a_ticket_is_good_for_ten_minutes_and_not_before_its_time() {
-    let at = |began: Position, answer| violated([put((began, began + 1), 7, ticket(100), answer)]);
-    assert_eq!(at(699, Stored), None);
-    assert_eq!(at(699, Superseded), Some(5));
-    assert_eq!(at(700, Stored), Some(5));
-    assert_eq!(at(700, Superseded), None);
-    // Ahead of the clock, by a minute at most or by more.
-    let ahead = Answer::Refused(Refusal::InvalidTicket);
-    assert_eq!(at(100, ahead), Some(5));
-    for (began, superseded, refused) in [(99, None, Some(5)), (40, None, Some(5)), (39, Some(5), None)] {
-        assert_eq!(at(began, Stored), Some(5));
-        assert_eq!(at(began, Superseded), superseded);
-        assert_eq!(at(began, ahead), refused);
-    }
-    for answer in [Stored, Superseded] {
-        assert_eq!(violated([put((1, 2), 7, Some(Ticket::Garbage), answer)]), Some(5));
-    }
-    assert_eq!(violated([put((1, 2), 7, Some(Ticket::Garbage), ahead)]), None);
-}
-
-#[test]
-fn an_expiry_is_of_a_year_that_can_be_written() {
-    let outside = Answer::Refused(Refusal::InvalidExpiry);
-    for (expiry, right, wrong) in [
-        (Expiry::After(u64::MAX), Stored, outside),
-        (Expiry::At(253_402_300_799), Stored, outside),
-        (Expiry::At(0), Stored, outside),
-        (Expiry::At(-1), outside, Stored),
-        (Expiry::At(253_402_300_800), outside, Superseded),
-    ] {
-        let request = Request::Put { key: KEY, document: 7, expiry, ticket: None };
-        assert_eq!(violated([call(0, 1, request, right)]), None, "{expiry:?}");
-        assert!(violated([call(0, 1, request, wrong)]).is_some(), "{expiry:?}");
-    }
-}
-
-#[test]
-fn an_expiry_over_ten_years_ahead_is_kept_as_ten_years_ahead() {
-    let ten_years = 87_660 * 3_600;
-    for (asked, kept) in [(ten_years - 1, ten_years - 1), (ten_years, ten_years), (ten_years + 1, ten_years)]
-    {
-        let request = Request::Put { key: KEY, document: 7, expiry: Expiry::After(asked), ticket: None };
-        let hit = |lifetime| {
-            let (expires_at, fresh_for) = (time(lifetime) / SECOND, (lifetime - 2) * 1_000);
-            let answer = Answer::Hit { document: 7, expires_at, fresh_for, ticket_at: time(2) };
-            violated([call(0, 1, request, Stored), call(2, 3, Request::Get { key: KEY }, answer)])
-        };
-        assert_eq!(hit(kept), None, "{asked}");
-        assert_eq!(hit(kept + 1), Some(3), "{asked}");
-    }
-}
-
-/// A get by a clock that is five seconds ahead of that of writes, and what it may say with a tolerance of as much.
-#[test]
-fn with_several_clocks_a_fetch_is_only_known_to_have_begun_between_two_times() {
-    let judged = |tolerance: i64, calls: [Call; 2]| {
-        let history =
-            History { calls: calls.to_vec(), clock_tolerance: tolerance * SECOND, ..History::default() };
-        check(&history, |_, _| false).err().map(|violations| violations[0].rule)
-    };
-    let read = |ticket_at: Position, fresh_for: u64| {
-        let expires_at = time(3_690) / SECOND;
-        let answer = Answer::Hit { document: 7, expires_at, fresh_for, ticket_at: time(ticket_at) };
-        call(100, 101, Request::Get { key: KEY }, answer)
-    };
-    let stored = || Call {
-        request: Request::Put { key: KEY, document: 7, expiry: Expiry::After(3_700), ticket: None },
-        ..put((0, 1), 7, None, Stored)
-    };
-    assert_eq!(judged(5, [stored(), read(100, 3_590_000)]), None);
-    assert_eq!(judged(5, [stored(), read(105, 3_590_000)]), Some(3), "the ticket is from the future");
-    assert_eq!(
-        judged(5, [stored(), read(100, 3_600_001)]),
-        Some(3),
-        "fresh for longer than any clock allows"
-    );
-    assert_eq!(judged(0, [stored(), read(105, 3_600_000)]), Some(3));
-    // A fetch that began before a delete may not come back, whatever number its ticket has.
-    let fetched = |at| Some(Ticket::Of { at: time(at), latest: time(100), read_began: 100, read_ended: 101 });
-    let deleted = || delete(102, 103, Deleted(false));
-    assert_eq!(judged(5, [deleted(), put((110, 111), 8, fetched(100), Superseded)]), None);
-    assert_eq!(judged(5, [deleted(), put((110, 111), 8, fetched(100), Stored)]), Some(11));
-}
-
-#[test]
 fn a_sweep_keeps_to_its_limit_and_a_failure_needs_a_reason() {
     let sweep = |limit, removed| {
         violated([call(1, 2, Request::Sweep { limit }, Answer::Swept { removed, more: false })])
@@ -302,8 +186,8 @@ fn a_sweep_keeps_to_its_limit_and_a_failure_needs_a_reason() {
     assert_eq!(sweep(5, 6), Some(12));
     assert_eq!(sweep(u32::MAX, 1_001), Some(12));
     let failed = |failure| violated([call(1, 2, Request::Get { key: KEY }, Answer::Failed(failure))]);
-    assert_eq!(failed(Failure::Unavailable), None);
-    assert_eq!(failed(Failure::Storage), Some(14));
+    assert_eq!(failed(CallFailure::Unavailable), None);
+    assert_eq!(failed(CallFailure::Storage), Some(14));
     assert_eq!(violated([call(1, 2, Request::Get { key: KEY }, Answer::Stored)]), Some(14));
 }
 

@@ -4,36 +4,36 @@ use std::collections::BTreeSet;
 
 use cimd_cache_guest::sql::{Row, Value};
 
-use super::{Document, Table};
-use crate::bug::Bug;
+use super::rows::{Document, Table};
 use crate::history::Micros;
+use crate::mutant::Mutant;
 
-/// The bugs of a statement that reads documents.
-struct Bugs {
-    expiry: Bug,
-    purge: Bug,
-    tolerance: Bug,
-    ticket: Bug,
-    fresh: Bug,
-    expired: Bug,
+/// The mutants of a statement that reads documents.
+struct Mutants {
+    expiry: Mutant,
+    purge: Mutant,
+    tolerance: Mutant,
+    ticket: Mutant,
+    fresh: Mutant,
+    expired: Mutant,
 }
 
-const GET: Bugs = Bugs {
-    expiry: Bug::GetIgnoresExpiry,
-    purge: Bug::GetIgnoresPurge,
-    tolerance: Bug::ToleranceIgnored,
-    ticket: Bug::TicketOfAnotherClock,
-    fresh: Bug::FreshOnAnotherClock,
-    expired: Bug::ExpiredOnAnotherClock,
+const GET: Mutants = Mutants {
+    expiry: Mutant::GetIgnoresExpiry,
+    purge: Mutant::GetIgnoresPurge,
+    tolerance: Mutant::ToleranceIgnored,
+    ticket: Mutant::TicketOfAnotherClock,
+    fresh: Mutant::FreshOnAnotherClock,
+    expired: Mutant::ExpiredOnAnotherClock,
 };
 
-const GET_MANY: Bugs = Bugs {
-    expiry: Bug::ManyIgnoreExpiry,
-    purge: Bug::ManyIgnorePurge,
-    tolerance: Bug::ManyIgnoreTolerance,
-    ticket: Bug::ManyTicketOfAnotherClock,
-    fresh: Bug::ManyFreshOnAnotherClock,
-    expired: Bug::ManyExpiredOnAnotherClock,
+const GET_MANY: Mutants = Mutants {
+    expiry: Mutant::ManyIgnoreExpiry,
+    purge: Mutant::ManyIgnorePurge,
+    tolerance: Mutant::ManyIgnoreTolerance,
+    ticket: Mutant::ManyTicketOfAnotherClock,
+    fresh: Mutant::ManyFreshOnAnotherClock,
+    expired: Mutant::ManyExpiredOnAnotherClock,
 };
 
 impl Table {
@@ -45,9 +45,9 @@ impl Table {
         vec![vec![ticket, purged_at, metadata, expires_at]]
     }
 
-    /// The expiry is that of any row, and the document only of one that counts.
+    /// Every row has its expiry, and only a row that a get would return has its document.
     pub(super) fn get_many(&self, urls: &str, count: Option<i64>, now: Micros) -> Vec<Row> {
-        // What is no array is an error to Postgres, which this model does not know. No rows are one to the guest.
+        // Postgres fails if this is not an array. The model has no errors; to the guest, no rows are one.
         let urls = elements(urls).filter(|urls| i64::try_from(urls.len()).ok() == count);
         let Some(urls) = urls else { return Vec::new() };
         let [ticket, purged_at] = self.moment(now, &GET_MANY);
@@ -61,29 +61,29 @@ impl Table {
         };
         let urls: BTreeSet<_> = urls.into_iter().collect();
         let mut rows: Vec<_> = urls.into_iter().filter_map(found).collect();
-        if rows.is_empty() && !self.has(Bug::ManyNeedDocument) {
+        if rows.is_empty() && !self.has(Mutant::ManyNeedDocument) {
             rows.push(row([Value::Null, Value::Null, Value::Null]));
         }
         rows
     }
 
-    /// Whether a row is neither expired nor purged.
-    fn counts(&self, row: &Document, now: Micros, bugs: &Bugs) -> bool {
-        let latest_now = now + self.tolerance_but(bugs.expired, bugs);
-        (row.expires_at > latest_now || self.has(bugs.expiry))
-            && (row.after_purge == self.purged_at || self.has(bugs.purge))
+    /// Whether a row has neither expired nor been purged.
+    fn counts(&self, row: &Document, now: Micros, mutants: &Mutants) -> bool {
+        let latest_now = now + self.tolerance_but(mutants.expired, mutants);
+        (row.expires_at > latest_now || self.has(mutants.expiry))
+            && (row.after_purge == self.purged_at || self.has(mutants.purge))
     }
 
-    fn expiry(&self, row: &Document, bugs: &Bugs) -> Value {
-        Value::Int64(row.expires_at - 2 * self.tolerance_but(bugs.fresh, bugs))
+    fn expiry(&self, row: &Document, mutants: &Mutants) -> Value {
+        Value::Int64(row.expires_at - 2 * self.tolerance_but(mutants.fresh, mutants))
     }
 
-    fn moment(&self, now: Micros, bugs: &Bugs) -> [Value; 2] {
-        [now - self.tolerance_but(bugs.ticket, bugs), self.purged_at].map(Value::Int64)
+    fn moment(&self, now: Micros, mutants: &Mutants) -> [Value; 2] {
+        [now - self.tolerance_but(mutants.ticket, mutants), self.purged_at].map(Value::Int64)
     }
 
-    fn tolerance_but(&self, bug: Bug, bugs: &Bugs) -> Micros {
-        if self.has(bug) || self.has(bugs.tolerance) { 0 } else { self.clock_tolerance }
+    fn tolerance_but(&self, mutant: Mutant, mutants: &Mutants) -> Micros {
+        if self.has(mutant) || self.has(mutants.tolerance) { 0 } else { self.clock_tolerance }
     }
 }
 
@@ -91,8 +91,8 @@ fn metadata(row: &Document) -> Value {
     row.metadata.clone().map_or(Value::Null, Value::Text)
 }
 
-/// The elements of an array of texts, from its text. Each must be quoted: Postgres takes others too, but not for what
-/// they say.
+/// The elements of an array of texts, from its text. Each must be quoted: Postgres takes unquoted ones too,
+/// but some of them mean something else.
 fn elements(array: &str) -> Option<Vec<String>> {
     let mut rest = array.strip_prefix('{')?.strip_suffix('}')?.chars();
     let mut elements = Vec::new();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_not_that_of_the_urls_finds_no_rows() {
+    fn a_wrong_number_of_urls_finds_no_rows() {
         let table = Table::new(0, 0, None);
         let none = vec![Value::Int64(7), Value::Int64(0), Value::Null, Value::Null, Value::Null];
         for (count, expected) in [(Some(1), vec![]), (Some(2), vec![none]), (Some(3), vec![]), (None, vec![])]
