@@ -1,20 +1,12 @@
 //! The command as scripts and people use it: what it prints where, and how it exits.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::io::Write;
+use std::process::Command;
 
-use cimd_cache::{COMPONENT, statements};
 use serde_json::json;
 use support::{Database, documents, json_of, one};
 
-use crate::program::{command, keeper_of, program};
-
-/// Exit status, stdout and stderr.
-fn parts(output: Output) -> (i32, String, String) {
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
+use crate::program::{command, parts, program};
 
 async fn run(database: &Database, arguments: &[&str], stdin: &str) -> (i32, String, String) {
     let url = database.app_url();
@@ -78,7 +70,7 @@ async fn delete_check_and_sweep_say_what_they_did() {
     assert_eq!(run(&database, &["delete", ID], "").await, (0, String::new(), "deleted\n".to_owned()));
     let (status, _, err) = run(&database, &["delete", ID], "").await;
     assert_eq!((status, err.starts_with("no document was stored")), (0, true), "{err}");
-    let (status, _, err) = run(&database, &["delete", "--all"], "").await;
+    let (status, _, err) = run(&database, &["purge"], "").await;
     assert_eq!((status, err.starts_with("purged")), (0, true), "{err}");
 
     let (status, out, err) = run(&database, &["check"], "").await;
@@ -118,7 +110,7 @@ async fn every_command_that_answers_something_has_an_answer_in_json() {
         let deleted = json!({ "outcome": "deleted", "had_document": had_document });
         assert_eq!(json(&["delete", ID], "").await, (0, deleted));
     }
-    assert_eq!(json(&["delete", "--all"], "").await, (0, json!({ "outcome": "purged" })));
+    assert_eq!(json(&["purge"], "").await, (0, json!({ "outcome": "purged" })));
     let swept = json!({ "outcome": "swept", "removed": 0, "more": false });
     assert_eq!(json(&["sweep"], "").await, (0, swept));
     let (status, ready) = json(&["check"], "").await;
@@ -263,7 +255,9 @@ async fn wrong_use_exits_with_2_and_refused_input_with_4_and_both_change_nothing
         (&["put", ID, "-", "--expires-in", "60"], "", 4),
         (&["put", ID, "-", "--expires-in", "60", "--ticket", "nonsense"], "{}", 4),
         (&["delete"], "", 2),
-        (&["delete", ID, "--all"], "", 2),
+        (&["purge", ID], "", 2),
+        (&["man", "nonsense"], "", 2),
+        (&["completions", "nonsense"], "", 2),
         (&["sweep", "--limit", "0"], "", 2),
         (&["no-such-command"], "", 2),
     ] {
@@ -303,92 +297,6 @@ async fn without_a_usable_database_it_exits_with_3_and_one_sentence() {
     assert_eq!((status, err.contains("sslmode"), err.contains("hunter2")), (2, true, false), "{err}");
     // Input is refused also when nothing is configured.
     assert_eq!(parts(command(&["put", ID, "-", "--expires-in", "60"], "[]").await).0, 4);
-}
-
-#[tokio::test]
-async fn the_component_and_its_statements_can_be_written_out() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("cimd-cache.wasm");
-    let (status, out, _) = parts(command(&["component", "--output", file.to_str().unwrap()], "").await);
-    assert_eq!((status, out.as_str()), (0, ""));
-    assert_eq!(std::fs::read(&file).unwrap(), COMPONENT);
-    assert_eq!(command(&["component"], "").await.stdout, COMPONENT);
-
-    let (status, out, _) = parts(command(&["component", "--statements"], "").await);
-    assert_eq!(status, 0);
-    let list = json_of(&out);
-    let sql: Vec<_> =
-        list.as_array().unwrap().iter().map(|statement| statement["sql"].as_str().unwrap()).collect();
-    assert_eq!(sql, statements::ALL.map(|statement| statement.sql));
-}
-
-#[tokio::test]
-async fn help_of_each_command_has_an_example() {
-    for name in ["get", "put", "delete", "check", "sweep", "migrate", "component", "demo"] {
-        let (status, out, _) = parts(command(&[name, "--help"], "").await);
-        assert_eq!(status, 0);
-        assert!(out.contains("Example") && out.contains(&format!("cimd-cache {name}")), "{out}");
-    }
-    // The environment's URL has a password in it.
-    let (_, out, _) = parts(command(&["--help"], "").await);
-    assert!(out.contains("DATABASE_URL") && !out.contains("DATABASE_URL="), "{out}");
-}
-
-#[tokio::test]
-async fn the_demo_shows_what_it_claims() {
-    let (status, out, err) = parts(command(&["demo"], "").await);
-    assert_eq!((status, err.as_str()), (0, ""), "{out}");
-    for claim in ["B hits", "B misses", "superseded", "purges", "sweeps", "not configured"] {
-        assert!(out.contains(claim), "{claim}: {out}");
-    }
-}
-
-/// However it ends: by itself, by Ctrl-C, by a request to terminate, and by a kill that it does not even notice.
-#[test]
-fn the_demo_leaves_no_process_and_no_folder() {
-    for (signal, status) in
-        [(None, Some(0)), (Some("-INT"), Some(130)), (Some("-TERM"), Some(130)), (Some("-KILL"), None)]
-    {
-        let mut demo = Command::new(env!("CARGO_BIN_EXE_cimd-cache"));
-        let mut demo = demo.arg("demo").stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(demo.stdout.take().unwrap());
-        let mut shown = String::new();
-        while !shown.contains("a private Postgres runs") {
-            assert_ne!(lines.read_line(&mut shown).unwrap(), 0, "{shown}");
-        }
-        let (keeper, folder) = keeper_of(demo.id()).unwrap();
-        assert!(folder.join("data").is_dir());
-        if let Some(signal) = signal {
-            assert!(Command::new("kill").args([signal, &demo.id().to_string()]).status().unwrap().success());
-        }
-        lines.read_to_string(&mut shown).unwrap();
-        assert_eq!(demo.wait().unwrap().code(), status, "{shown}");
-        // Only after a kill is there anything left to wait for. A process whose parent is dead may stay in /proc until
-        // somebody asks for its status; its command line is empty then.
-        let ended = || std::fs::read(keeper.join("cmdline")).unwrap_or_default().is_empty();
-        let gone = || ended() && !folder.exists();
-        assert!(signal == Some("-KILL") || gone(), "{signal:?}");
-        while !gone() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-#[test]
-fn the_demo_s_server_is_told_nothing_of_other_databases() {
-    let mut demo = program();
-    demo.arg("demo").env("DATABASE_URL", "postgres://alice:hunter2@db.example/d");
-    demo.env("PGPASSWORD", "hunter2").env("PGPORT", "1");
-    let mut demo = demo.spawn().unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap());
-    let mut shown = String::new();
-    while !shown.contains("a private Postgres runs") {
-        assert_ne!(lines.read_line(&mut shown).unwrap(), 0, "{shown}");
-    }
-    let environment = std::fs::read_to_string(keeper_of(demo.id()).unwrap().0.join("environ")).unwrap();
-    assert!(!environment.contains("hunter2"));
-    lines.read_to_string(&mut shown).unwrap();
-    assert_eq!(demo.wait().unwrap().code(), Some(0), "{shown}");
 }
 
 /// No home of somebody else is written to, and no machine code is kept that a fault of a disk could change.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use cimd_cache::Cache;
+use cimd_cache::{Cache, Error, PutOutcome};
+use futures_util::FutureExt;
 use support::{Database, HOUR, ID, document, hit, one};
 
 /// 1: counted on the wire, and the numbers that the cache reports of itself are the same.
@@ -47,4 +48,39 @@ async fn a_connection_that_nobody_uses_is_closed_and_opened_again_when_needed() 
     tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap();
     hit(&node, ID).await;
     assert_eq!(node.stats().connections_opened, 3);
+}
+
+/// What was let in is served first; what comes later is told so; and then there is no connection any more.
+#[tokio::test]
+async fn a_cache_that_is_closed_serves_what_it_let_in_and_ends_its_connections() {
+    let database = Database::new().await;
+    let node = Cache::builder()
+        .database_url(&database.app_url())
+        .near_ttl(Duration::from_secs(60))
+        .deadline(Duration::from_secs(10))
+        .build()
+        .unwrap();
+    node.put(ID, &document(1), HOUR, None).await.unwrap();
+    hit(&node, ID).await;
+    let mut admin = database.admin().await;
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("lock table cimd_cache.client_id_metadata in exclusive mode").await.unwrap();
+    let (waiting, closing) = (node.clone(), node.clone());
+    let put = tokio::spawn(async move { waiting.put(ID, &document(2), HOUR, None).await });
+    while node.stats().in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut close = tokio::spawn(async move { closing.close().await });
+    while !matches!(node.get("https://later.example/").await, Err(Error::Unavailable)) {}
+    assert_eq!(node.get(ID).await, Err(Error::Unavailable), "not even from memory");
+    assert_eq!(node.put(ID, &document(3), HOUR, None).await, Err(Error::Unavailable));
+    assert!((&mut close).now_or_never().is_none(), "a put is in flight");
+    lock.rollback().await.unwrap();
+    assert_eq!(put.await.unwrap(), Ok(PutOutcome::Stored));
+    close.await.unwrap();
+    assert_eq!((node.stats().connections, node.stats().workers), (0, 0));
+    let count = "select count(*) from pg_stat_activity where usename = 'cimd_cache_app' and datname = current_database()";
+    while one::<i64>(&admin, count, &[]).await > 0 {}
+    // Again, and of a clone.
+    node.clone().close().await;
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use cimd_cache::{Cache, Error};
 use cimd_cache_hostile::COMPONENT as HOSTILE;
-use support::{Database, HOUR, Log, document, hit, one};
+use support::{Database, HOUR, Log, document, hit, miss, one};
+use tracing::Instrument;
 
 /// The lines at info and above, which are what runs in production.
 fn loud(log: &Log) -> Vec<String> {
@@ -158,4 +159,73 @@ async fn no_document_and_no_query_part_of_a_url_is_logged() {
     for secret in ["hush", "client.example", "version"] {
         assert!(!has(&lines, &[secret]), "{secret}: {lines:#?}");
     }
+}
+
+/// A trace of a login goes on in the cache: each call is a span within whatever the caller is in.
+#[tokio::test]
+async fn each_call_is_a_span_of_its_caller_and_says_how_it_ended() {
+    let (database, log) = (Database::new().await, Log::default());
+    let node =
+        Cache::builder().database_url(&database.app_url()).near_ttl(Duration::from_secs(60)).build().unwrap();
+    let _listening = log.listen_to_spans();
+    let calls = async {
+        let ticket = miss(&node, SECRET_ID).await;
+        node.put(SECRET_ID, &document(1), HOUR, Some(&ticket)).await.unwrap();
+        hit(&node, SECRET_ID).await;
+        hit(&node, SECRET_ID).await;
+        assert!(node.delete(SECRET_ID).await.unwrap());
+        assert!(!node.delete(SECRET_ID).await.unwrap());
+        node.put(SECRET_ID, &document(1), HOUR, Some(&ticket)).await.unwrap();
+        node.purge().await.unwrap();
+        node.sweep(1).await.unwrap();
+        node.check().await.unwrap();
+        node.get("").await.unwrap_err();
+        let url = |number: usize| format!("{SECRET_ID}{number}");
+        let many = (0..3).map(|number| {
+            let (node, url) = (node.clone(), url(number));
+            async move { miss(&node, &url).await }
+        });
+        futures_util::future::join_all(many).await;
+    };
+    calls.instrument(tracing::info_span!("login", user = "alice")).await;
+    let text = log.text();
+    let ended = |call: &str| {
+        let begins = format!("login{{user=\"alice\"}}:cimd_cache::{call}{{");
+        let lines =
+            text.lines().filter(|line| line.contains(" close ")).filter_map(|line| line.split_once(&begins));
+        lines.map(|(_, rest)| rest.split('}').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let gets = [
+        "keys=1 outcome=\"miss\"",
+        "keys=1 outcome=\"hit\"",
+        "outcome=\"near_hit\"",
+        "keys=1 outcome=\"invalid-url\"",
+    ];
+    let many = "keys=3 outcome=\"miss\"";
+    assert_eq!(ended("get"), [&gets[..], &[many, many, many]].concat(), "{text}");
+    assert_eq!(ended("put"), ["outcome=\"stored\"", "outcome=\"superseded\""]);
+    assert_eq!(ended("delete"), ["outcome=\"deleted\"", "outcome=\"absent\""]);
+    for (call, outcome) in [("purge", "purged"), ("sweep", "swept"), ("check", "ready")] {
+        assert_eq!(ended(call), [format!("outcome=\"{outcome}\"")]);
+    }
+    assert!(!text.contains("client.example") && !text.contains("hush"), "{text}");
+}
+
+/// Though workers serve the calls of many, what goes wrong is told within the trace of whoever it goes wrong for.
+#[tokio::test]
+async fn what_is_logged_of_a_call_is_in_its_span() {
+    let (database, log) = (Database::new().await, Log::default());
+    let (node, admin) = (database.node(), database.admin().await);
+    node.get(SECRET_ID).await.unwrap();
+    admin.batch_execute("alter table cimd_cache.client_id_metadata rename to gone").await.unwrap();
+    let _listening = log.listen_to_spans();
+    let put = async { node.put(SECRET_ID, &document(1), HOUR, None).await };
+    let put = put.instrument(tracing::info_span!("login", user = "alice"));
+    assert_eq!(put.await, Err(Error::Storage));
+    let get = async { node.get(SECRET_ID).await };
+    assert_eq!(get.instrument(tracing::info_span!("login", user = "bob")).await.unwrap_err(), Error::Storage);
+    let lines: Vec<_> = log.text().lines().map(str::to_owned).collect();
+    let of = |user: &str, call: &str| format!("login{{user=\"{user}\"}}:cimd_cache::{call}");
+    assert!(has(&lines, &["a statement failed", "42P01", &of("alice", "put")]), "{lines:#?}");
+    assert!(has(&lines, &["a statement failed", "42P01", &of("bob", "get")]), "{lines:#?}");
 }

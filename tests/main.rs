@@ -6,20 +6,24 @@
 
 mod program;
 
+mod address_space;
 mod callers;
 mod command_line;
 mod component;
 mod connections;
 mod delete;
+mod demo;
 mod errors;
 mod events;
 mod fuzzed;
 mod get;
 mod names;
 mod near;
+mod pages;
 mod private_postgres;
 mod put;
 mod races;
+mod reconnect;
 mod refusals;
 mod repair;
 mod role;

@@ -22,12 +22,12 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// The processes that were started with the folder among their arguments.
-fn processes(folder: &Path) -> Vec<u32> {
-    let folder = folder.to_str().unwrap();
+/// The processes that were started with the directory among their arguments.
+fn processes(directory: &Path) -> Vec<u32> {
+    let directory = directory.to_str().unwrap();
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let all = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    all.filter(|&process| arguments(process).contains(folder)).collect()
+    all.filter(|&process| arguments(process).contains(directory)).collect()
 }
 
 /// Empty for one that has ended.
@@ -45,11 +45,11 @@ fn signal(process: u32, signal: Signal) {
 fn an_owner_that_is_killed_leaves_nothing() {
     type HasCome = fn(&Path) -> bool;
     let moments: [(&str, HasCome); 4] = [
-        ("there is a folder", |_| true),
-        ("initdb works", |folder| folder.join("data/PG_VERSION").exists()),
-        ("the server begins", |folder| folder.join("postgres.log").exists()),
-        ("the server takes connections", |folder| {
-            std::fs::read_to_string(folder.join("data/postmaster.pid"))
+        ("there is a directory", |_| true),
+        ("initdb works", |directory| directory.join("data/PG_VERSION").exists()),
+        ("the server begins", |directory| directory.join("postgres.log").exists()),
+        ("the server takes connections", |directory| {
+            std::fs::read_to_string(directory.join("data/postmaster.pid"))
                 .is_ok_and(|text| text.contains("ready"))
         }),
     ];
@@ -69,13 +69,13 @@ fn an_owner_that_is_killed_leaves_nothing() {
             wait_until("it has a keeper", || {
                 keeper_of(owner.id()).is_some_and(|keeper| found.set(keeper).is_ok())
             });
-            let (keeper, folder) = found.get().unwrap();
-            wait_until(moment, || has_come(folder));
+            let (keeper, directory) = found.get().unwrap();
+            wait_until(moment, || has_come(directory));
             owner.kill().unwrap();
             owner.wait().unwrap();
-            wait_until("its folder is gone", || !folder.exists());
+            wait_until("its directory is gone", || !directory.exists());
             let ended = || std::fs::read(keeper.join("cmdline")).unwrap_or_default().is_empty();
-            wait_until("its processes are gone", || ended() && processes(folder).is_empty());
+            wait_until("its processes are gone", || ended() && processes(directory).is_empty());
         }
     }
 }
@@ -83,12 +83,12 @@ fn an_owner_that_is_killed_leaves_nothing() {
 #[test]
 fn a_server_that_is_stopped_is_ended_all_the_same() {
     let server = PrivatePostgres::start().unwrap();
-    let folder = server.folder().to_owned();
+    let directory = server.directory().to_owned();
     let main = server.process().unwrap();
     signal(main, Signal::STOP);
     server.stop();
-    assert!(!folder.exists());
-    wait_until("its processes are gone", || arguments(main).is_empty() && processes(&folder).is_empty());
+    assert!(!directory.exists());
+    wait_until("its processes are gone", || arguments(main).is_empty() && processes(&directory).is_empty());
 }
 
 /// Binaries that do not do what they should.
@@ -96,16 +96,16 @@ struct StandIns(TempDir);
 
 impl StandIns {
     fn new(initdb: &str, postgres: &str, pg_basebackup: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("stand-ins-").tempdir_in("/tmp").unwrap();
+        let directory = tempfile::Builder::new().prefix("stand-ins-").tempdir_in("/tmp").unwrap();
         let set_mode =
             |path: &Path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
-        set_mode(folder.path());
+        set_mode(directory.path());
         for (name, script) in [("initdb", initdb), ("postgres", postgres), ("pg_basebackup", pg_basebackup)] {
-            let file = folder.path().join(name);
+            let file = directory.path().join(name);
             std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
             set_mode(&file);
         }
-        Self(folder)
+        Self(directory)
     }
 
     fn path(&self) -> &Path {

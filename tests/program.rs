@@ -27,14 +27,21 @@ pub(crate) async fn command(arguments: &[&str], stdin: &str) -> Output {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// The shell that keeps a demo's Postgres, as its entry in /proc, and the folder it keeps it in.
+/// The shell that keeps a demo's Postgres, as its entry in /proc, and the directory it keeps it in.
 pub(crate) fn keeper_of(demo: u32) -> Option<(PathBuf, PathBuf)> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
     processes.into_iter().find_map(|process| {
         let status = std::fs::read_to_string(process.join("status")).ok()?;
         let is_child = status.lines().any(|line| line == format!("PPid:\t{demo}"));
         let arguments = std::fs::read_to_string(process.join("cmdline")).ok()?;
-        let folder = arguments.split('\0').find(|argument| argument.contains("/cimd-cache-") && is_child)?;
-        Some((process, PathBuf::from(folder)))
+        let directory =
+            arguments.split('\0').find(|argument| argument.contains("/cimd-cache-") && is_child)?;
+        Some((process, PathBuf::from(directory)))
     })
+}
+
+/// Exit status, stdout and stderr.
+pub(crate) fn parts(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }

@@ -5,15 +5,14 @@
 //! loopback.
 
 mod authority;
+mod certificates;
 mod middle;
+mod passwords;
 mod server;
 
 use std::fs::{Permissions, set_permissions, write};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cimd_cache::{Cache, CheckError, ConnectError, Error};
@@ -22,8 +21,6 @@ use self::authority::{Authority, NAME};
 use self::middle::{Behaviour, Middle};
 use self::server::{PASSWORD, Server, server, url};
 use support::{HOUR, ID, Log, document, hit, one};
-
-use crate::program::program;
 
 /// What a URL may say about encryption, other than that there is to be none.
 const MODES: [&str; 4] = ["", "&sslmode=require", "&sslmode=verify-ca", "&sslmode=verify-full"];
@@ -102,8 +99,8 @@ async fn a_server_that_does_not_prove_its_name_is_not_talked_to() {
     let server = server().await;
     let login = format!("cimd_cache_app:{PASSWORD}");
     let expired = Server::start(server.authority.clone(), 2020).await;
-    let folder = tempfile::tempdir().unwrap();
-    let others = folder.path().join("others.pem");
+    let directory = tempfile::tempdir().unwrap();
+    let others = directory.path().join("others.pem");
     write(&others, Authority::new("another authority").pem()).unwrap();
     for mode in MODES {
         for (url, why) in [
@@ -154,18 +151,6 @@ async fn what_is_slipped_in_before_the_encryption_is_not_taken_for_an_answer() {
 }
 
 #[tokio::test]
-async fn a_login_needs_the_right_password() {
-    let server = server().await;
-    let roots = server.roots();
-    let url = |login| url(login, NAME, server.port, Some(&roots), "");
-    node(&url("cimd_cache_app:hunter2")).get(ID).await.unwrap();
-    let log = turned_away(&url("cimd_cache_app:hunter3")).await;
-    assert!(log.contains("28P01") && !log.contains("hunter3"), "{log}");
-    turned_away(&url("cimd_cache_app")).await;
-    turned_away(&url("nobody:hunter2")).await;
-}
-
-#[tokio::test]
 async fn who_decrypts_with_a_trusted_certificate_is_found_out_by_channel_binding() {
     let server = server().await;
     let middle = Middle::start(server.authority.clone(), Behaviour::PassesOnEncrypted(server.port)).await;
@@ -193,67 +178,6 @@ async fn channel_binding_that_is_required_is_had_or_there_is_no_login() {
         let mut middle = Middle::start(server.authority.clone(), Behaviour::Greets(greeting)).await;
         unavailable(&server.url_by_way_of(middle.port, required)).await;
         assert!(middle.heard().await.is_empty(), "{greeting:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_password_that_is_changed_in_its_file_is_used_without_a_restart() {
-    let server = server().await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("passwords");
-    let line =
-        |password| format!("# of the cache\n{NAME}:{}:postgres:cimd_cache_app:{password}\n", server.port);
-    write_private(&file, &line("outdated"));
-    let options = format!("&passfile={}", file.display());
-    let node = node(&url("cimd_cache_app", NAME, server.port, Some(&server.roots()), &options));
-    assert_eq!(node.check().await, Err(CheckError::Connection(ConnectError::Login)));
-    write_private(&file, &line(PASSWORD));
-    assert_eq!(node.check().await.map(|found| found.role), Ok("cimd_cache_app".to_owned()));
-}
-
-/// A command with a password from somewhere else than the URL, and what it prints with `--verbose`.
-#[tokio::test]
-async fn the_command_takes_a_password_from_its_environment_or_a_file_and_shows_it_nowhere() {
-    let server = server().await;
-    let home = tempfile::tempdir().unwrap();
-    let (default, other, open) =
-        (home.path().join(".pgpass"), home.path().join("other"), home.path().join("open"));
-    write_private(&default, &format!("*:*:*:*:{PASSWORD}"));
-    write_private(&other, "*:*:*:*:outdated");
-    write(&open, format!("*:*:*:*:{PASSWORD}")).unwrap();
-    set_permissions(&open, Permissions::from_mode(0o644)).unwrap();
-    let run = |options: String, environment: Vec<(&'static str, String)>| {
-        let url = url("cimd_cache_app", NAME, server.port, Some(&server.roots()), &options);
-        let home = home.path().to_owned();
-        let run = move || {
-            let mut command = program();
-            command.args(["--verbose", "put", ID, "-", "--expires-in", "60"]);
-            command.env("DATABASE_URL", url).env("HOME", home).envs(environment);
-            let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-            // It is there until it has read its input.
-            let arguments = std::fs::read(format!("/proc/{}/cmdline", child.id())).unwrap();
-            child.stdin.take().unwrap().write_all(b"{}").unwrap();
-            let output = child.wait_with_output().unwrap();
-            let shown = [arguments, output.stdout, output.stderr].concat();
-            (output.status.code().unwrap(), String::from_utf8(shown).unwrap())
-        };
-        tokio::task::spawn_blocking(run)
-    };
-    let text = |path: &Path| path.display().to_string();
-    let passfile = |path: &Path| format!("&passfile={}", path.display());
-    for (options, environment, status) in [
-        (String::new(), vec![], 0),
-        (passfile(&other), vec![], 3),
-        (String::new(), vec![("PGPASSFILE", text(&other))], 3),
-        (passfile(&default), vec![("PGPASSFILE", text(&other))], 0),
-        (passfile(&other), vec![("PGPASSWORD", PASSWORD.to_owned())], 0),
-        (passfile(&open), vec![], 3),
-    ] {
-        let case = format!("{options} {environment:?}");
-        let (found, shown) = run(options, environment).await.unwrap();
-        assert_eq!(found, status, "{case}: {shown}");
-        assert!(!shown.contains(PASSWORD) && !shown.contains("outdated"), "{case}: {shown}");
-        assert_eq!(shown.contains("chmod 600"), case.contains("open"), "{case}: {shown}");
     }
 }
 
@@ -309,63 +233,4 @@ async fn a_check_tells_what_waiting_does_not_mend() {
     ] {
         assert!(!error.to_string().contains("again"), "{error}");
     }
-}
-
-/// A server that wants to see a certificate, in both ways in which Postgres can be told to.
-#[tokio::test]
-async fn a_client_certificate_is_shown_and_is_the_only_way_in_where_one_is_asked_for() {
-    let authority = Arc::new(Authority::new("an authority"));
-    let server = Server::start(authority.clone(), 4000).await;
-    let folder = tempfile::tempdir().unwrap();
-    // The certificate and key of somebody, in files as URLs name them.
-    let shown = |name: &str, authority: &Authority, common_name: &str| {
-        let identity = authority.issue_to_client(common_name);
-        let (certificate, key) =
-            (folder.path().join(format!("{name}.crt")), folder.path().join(format!("{name}.key")));
-        write(&certificate, identity.certificate_pem()).unwrap();
-        write(&key, identity.key_pem()).unwrap();
-        set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
-        format!("&sslcert={}&sslkey={}", certificate.display(), key.display())
-    };
-    let right = shown("right", &authority, "cimd_cache_app");
-    let other_name = shown("other-name", &authority, "somebody");
-    let others = shown("others", &Authority::new("another authority"), "cimd_cache_app");
-    // With a password beside it, the server does not say which of the two was wrong.
-    for (line, on_other_name) in [
-        ("hostssl all all 127.0.0.1/32 cert", CheckError::Connection(ConnectError::ClientCertificate)),
-        (
-            "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-full",
-            CheckError::Connection(ConnectError::Login),
-        ),
-    ] {
-        server.admit(line).await;
-        let node = node(&server.url(&right));
-        node.check().await.unwrap();
-        node.put(ID, &document(1), HOUR, None).await.unwrap();
-        hit(&node, ID).await;
-        for (options, why) in [
-            ("", CheckError::Connection(ConnectError::ClientCertificate)),
-            (&other_name, on_other_name),
-            (&others, CheckError::Connection(ConnectError::ClientCertificate)),
-        ] {
-            let (check, get, log) = refused(&server.url(options)).await;
-            assert_eq!(check, why, "{line} {options}: {log}");
-            assert!(matches!(get, Error::Storage | Error::Unavailable), "{get}");
-            assert!(!log.contains("PRIVATE KEY"), "{log}");
-        }
-    }
-    // A key that others could read is no secret: said when the cache is built, by the name of the file.
-    let key = folder.path().join("right.key");
-    for (mode, usable) in [(0o644, false), (0o620, false), (0o660, false), (0o600, true), (0o400, true)] {
-        set_permissions(&key, Permissions::from_mode(mode)).unwrap();
-        let built = Cache::builder().database_url(&server.url(&right)).build();
-        assert_eq!(built.is_ok(), usable, "{mode:o}");
-        if let Err(error) = built {
-            let text = error.to_string();
-            assert!(text.contains("right.key") && text.contains("chmod 600"), "{text}");
-        }
-    }
-    write(&key, "no key").unwrap();
-    let error = Cache::builder().database_url(&server.url(&right)).build().unwrap_err().to_string();
-    assert!(error.contains("has no private key"), "{error}");
 }

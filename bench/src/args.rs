@@ -93,5 +93,5 @@ impl Arguments {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let in_range = |time: &Duration| (Duration::from_millis(1)..=Duration::from_secs(600)).contains(time);
-    seconds.filter(in_range).ok_or_else(|| "it has to be 0.001 to 600".to_owned())
+    seconds.filter(in_range).ok_or_else(|| "it must be 0.001 to 600".to_owned())
 }

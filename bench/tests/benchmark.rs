@@ -18,8 +18,8 @@ async fn command(arguments: &[&str]) -> Output {
 }
 
 async fn results(arguments: &[&str]) -> (Value, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("results.json");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("results.json");
     let all: Vec<_> =
         arguments.iter().chain(&QUICK).copied().chain(["--json", file.to_str().unwrap()]).collect();
     let output = command(&all).await;

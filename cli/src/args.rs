@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use cimd_cache::{Expiry, Schema, Ticket};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -13,6 +14,7 @@ use crate::outcome::STATUSES;
 /// A shared cache for OAuth Client ID Metadata Documents, in Postgres.
 #[derive(Debug, Parser)]
 #[command(
+    name = "cimd-cache",
     version,
     after_help = "Begin with `cimd-cache demo`: it needs nothing but Postgres' binaries on this machine.",
     after_long_help = STATUSES
@@ -21,11 +23,11 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) database: Database,
 
-    /// Log to stderr what the database said, and more
+    /// Log details to stderr, the database's own messages included
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
 
-    /// How results are printed: for people, or as one JSON object on the standard output
+    /// How results are printed: for people, or as one JSON object on stdout
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
 
@@ -35,10 +37,10 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// A get prints the document; what else there is to say goes to the standard error
+    /// A get prints the document; everything else goes to stderr
     #[value(alias = "metadata")]
     Text,
-    /// One JSON object with the outcome, whatever that is
+    /// One JSON object with the outcome, failures included
     Json,
 }
 
@@ -68,12 +70,15 @@ pub(super) enum Command {
     Get(Get),
     /// Store the document of a client, which you have validated
     Put(Put),
-    /// Remove the document of a client, or of all
+    /// Remove the document of a client
     Delete(Delete),
-    /// Tell whether the database can be used: a readiness probe
+    /// Remove the documents of all clients
+    #[command(after_help = "Example:\n  cimd-cache purge")]
+    Purge,
+    /// Check whether the database can be used: a readiness probe
     #[command(after_help = "Example:\n  cimd-cache check || exit 1")]
     Check,
-    /// Remove rows that nobody can get any more
+    /// Remove rows that no get can return any more
     Sweep(Sweep),
     /// Bring the schema up to date, connected as its owner
     Migrate(Migrate),
@@ -82,6 +87,20 @@ pub(super) enum Command {
     /// Show the cache at work, on a Postgres of its own that is thrown away
     #[command(after_help = "Example:\n  cimd-cache demo")]
     Demo,
+    /// Print the completion script for a shell
+    #[command(
+        after_help = "Example:\n  cimd-cache completions bash > ~/.local/share/bash-completion/completions/cimd-cache"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page of this command, or of one of its commands
+    #[command(after_help = "Examples:\n  cimd-cache man | man -l -\n  cimd-cache man get > cimd-cache-get.1")]
+    Man {
+        /// One of the commands, such as get
+        subcommand: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -100,11 +119,11 @@ pub(super) struct Get {
 pub(super) struct Put {
     /// The client's URL, byte for byte
     pub(super) client_id: String,
-    /// The file with the document, or - for the standard input
+    /// The file with the document, or - for stdin
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) expiry: ExpiryArguments,
-    /// What the get before the fetch gave: it keeps a slow fetch from replacing a newer document
+    /// The ticket of the get before the fetch: it keeps a slow fetch from replacing a newer document
     #[arg(long, value_parser = |text: &str| Ok::<_, std::convert::Infallible>(Ticket::from(text)))]
     pub(super) ticket: Option<Ticket>,
 }
@@ -115,7 +134,7 @@ pub(super) struct ExpiryArguments {
     /// How long it stays fresh, counted from the ticket or from now
     #[arg(long, value_name = "SECONDS")]
     expires_in: Option<u64>,
-    /// Until when it stays fresh, such as 2030-01-31T12:00:00Z
+    /// When it expires, such as 2030-01-31T12:00:00Z
     #[arg(long, value_name = "RFC3339", allow_negative_numbers = true)]
     #[arg(value_parser = |text: &str| OffsetDateTime::parse(text, &Rfc3339))]
     expires_at: Option<OffsetDateTime>,
@@ -131,22 +150,16 @@ impl ExpiryArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  cimd-cache delete https://client.example.com/metadata.json\n  cimd-cache delete --all"
-)]
+#[command(after_help = "Example:\n  cimd-cache delete https://client.example.com/metadata.json")]
 pub(super) struct Delete {
     /// The client's URL, byte for byte
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    pub(super) client_id: Option<String>,
-    /// Remove the documents of all clients
-    #[arg(long)]
-    pub(super) all: bool,
+    pub(super) client_id: String,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example, from cron on any node:\n  cimd-cache sweep")]
 pub(super) struct Sweep {
-    /// The most rows to remove. Without it, all that can be
+    /// The most rows to remove; without it, all that can be removed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) limit: Option<u64>,
 }
@@ -157,34 +170,34 @@ pub(super) struct Sweep {
                   cimd-cache --database-url \"$OWNER_URL\" migrate"
 )]
 pub(super) struct Migrate {
-    /// Print the SQL by which an administrator creates the two roles, and do nothing else
+    /// Print the SQL with which an administrator creates the two roles, and do nothing else
     #[arg(long)]
     pub(super) roles: bool,
-    /// The role that auth servers connect as, which is granted what they need. Where a hosted database has one role only,
-    /// name that one
+    /// The role that auth servers connect as, which is granted what they need. If a hosted database has only one role, name
+    /// that one
     #[arg(long, value_name = "ROLE", default_value = "cimd_cache_app", conflicts_with = "roles")]
     pub(super) app_role: String,
-    /// The most by which two clocks of the database may differ, up to 10: for distributed engines, where each node has a
-    /// clock. It stays as it is where this is not given
+    /// The most by which two clocks of the database may differ, up to 10: for distributed engines, where each node has its
+    /// own clock. Without it the setting stays as it is
     #[arg(long, value_name = "SECONDS", value_parser = clock_tolerance, conflicts_with = "roles")]
     pub(super) clock_tolerance: Option<Duration>,
-    /// Drop the cache's tables first, with all documents: for a schema that was restored in part
+    /// Drop the cache's tables first, with all documents: for a schema of which only a part was restored
     #[arg(long, conflicts_with = "roles")]
     pub(super) recreate: bool,
-    /// The longest to wait for another migration, or for whoever holds a lock on the tables
+    /// How long to wait for another migration, or for a lock on the tables
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30", conflicts_with = "roles")]
     pub(super) wait: Duration,
 }
 
 fn clock_tolerance(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.filter(|&time| time <= Duration::from_secs(10)).ok_or_else(|| "it has to be 0 to 10".to_owned())
+    seconds.filter(|&time| time <= Duration::from_secs(10)).ok_or_else(|| "it must be 0 to 10".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let in_range = |time: &Duration| (Duration::from_millis(1)..=Duration::from_secs(600)).contains(time);
-    seconds.filter(in_range).ok_or_else(|| "it has to be 0.001 to 600".to_owned())
+    seconds.filter(in_range).ok_or_else(|| "it must be 0.001 to 600".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -192,7 +205,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     after_help = "Examples:\n  cimd-cache component --output cimd-cache.wasm\n  cimd-cache component --statements"
 )]
 pub(super) struct Component {
-    /// The file to write; without it, the standard output
+    /// The file to write; without it, stdout
     #[arg(long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Print the SQL statements that the component may send, as JSON, and do nothing else

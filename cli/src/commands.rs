@@ -1,4 +1,4 @@
-//! The commands but `demo` and `bench`: each is a call of the library, and words for its outcome.
+//! The commands that call the library: each is one call, and words for its outcome.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -17,9 +17,6 @@ use crate::{Failed, Outcome, print, say};
 
 /// The most that is read of a document: far more than what is accepted.
 const READ_BYTES: u64 = 1 << 20;
-
-/// How many rows the library removes at once.
-const BATCH: u32 = 1_000;
 
 /// How long a command's call may take, and finding out why it failed with it.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -93,7 +90,7 @@ fn read(file: &Path) -> Result<String, Failed> {
     let bytes =
         bytes.map_err(|error| Failed::usage(format!("cannot read {}: {}", file.display(), error.kind())))?;
     if bytes.len() as u64 == READ_BYTES {
-        return Err(Failed::refused("the document is over a megabyte, and 16 KiB is what can be stored"));
+        return Err(Failed::refused("the document is over a megabyte: at most 16 KiB can be stored"));
     }
     String::from_utf8(bytes).map_err(|_| Failed::refused("the document is not UTF-8"))
 }
@@ -101,22 +98,20 @@ fn read(file: &Path) -> Result<String, Failed> {
 pub(super) async fn delete(
     database: &Database,
     format: Format,
-    arguments: Delete,
+    arguments: &Delete,
 ) -> Result<Outcome, Failed> {
-    match arguments.client_id {
-        None => {
-            ask(database, async |cache| cache.purge().await).await?;
-            answer(format, "purged: all documents are removed", &json!({ "outcome": "purged" }))?;
-        }
-        Some(client_id) => {
-            let had_document = ask(database, async |cache| cache.delete(&client_id).await).await?;
-            let text = match had_document {
-                true => "deleted",
-                false => "no document was stored; a fetch in flight will still be superseded",
-            };
-            answer(format, text, &json!({ "outcome": "deleted", "had_document": had_document }))?;
-        }
-    }
+    let had_document = ask(database, async |cache| cache.delete(&arguments.client_id).await).await?;
+    let text = match had_document {
+        true => "deleted",
+        false => "no document was stored; a fetch in flight will still be superseded",
+    };
+    answer(format, text, &json!({ "outcome": "deleted", "had_document": had_document }))?;
+    Ok(Outcome::Done)
+}
+
+pub(super) async fn purge(database: &Database, format: Format) -> Result<Outcome, Failed> {
+    ask(database, async |cache| cache.purge().await).await?;
+    answer(format, "purged: all documents are removed", &json!({ "outcome": "purged" }))?;
     Ok(Outcome::Done)
 }
 
@@ -158,7 +153,8 @@ pub(super) async fn sweep(database: &Database, format: Format, arguments: Sweep)
     let cache = build(database)?;
     let (mut removed, mut more) = (0, true);
     while more && removed < limit {
-        let batch = u32::try_from(limit - removed).map_or(BATCH, |rest| rest.min(BATCH));
+        // One call removes as many as it may: fewer than that.
+        let batch = u32::try_from(limit - removed).unwrap_or(u32::MAX);
         let swept = diagnosed(&cache, Instant::now(), cache.sweep(batch).await).await?;
         removed += u64::from(swept.removed);
         more = swept.more;
@@ -207,7 +203,7 @@ pub(super) fn component(arguments: Component) -> Result<Outcome, Failed> {
         written.map_err(|error| Failed::output(&file, &error))?;
         say(&format!("wrote {} ({} bytes)", file.display(), COMPONENT.len()));
     } else if io::stdout().is_terminal() {
-        return Err(Failed::usage("this would write a binary to a terminal: give --output FILE"));
+        return Err(Failed::usage("refusing to write a binary to a terminal: use --output FILE"));
     } else {
         print(COMPONENT)?;
     }

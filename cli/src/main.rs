@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod demo;
 mod outcome;
+mod pages;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -52,11 +53,14 @@ async fn run(arguments: Arguments) -> Result<Outcome, Failed> {
     match arguments.command {
         Command::Get(get) => commands::get(&database, format, get).await,
         Command::Put(put) => commands::put(&database, format, put).await,
-        Command::Delete(delete) => commands::delete(&database, format, delete).await,
+        Command::Delete(delete) => commands::delete(&database, format, &delete).await,
+        Command::Purge => commands::purge(&database, format).await,
         Command::Check => commands::check(&database, format).await,
         Command::Sweep(sweep) => commands::sweep(&database, format, sweep).await,
         Command::Migrate(migrate) => commands::migrate(&database, format, migrate).await,
         Command::Component(component) => commands::component(component),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man { subcommand } => pages::man(subcommand.as_deref()),
         // Dropped, it stops its Postgres. A signal ends the others as it ends any program, also while they wait for their
         // input.
         Command::Demo => tokio::select! {

@@ -1,5 +1,7 @@
 //! How a cache is set up.
 
+mod error;
+
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,9 +9,10 @@ use std::time::Duration;
 use cimd_cache_guest::limits::TICKET_SECONDS;
 use cimd_cache_guest::statements;
 
+pub use self::error::BuildError;
 use crate::cache::Cache;
 use crate::near_cache::{self, NearCache};
-use crate::postgres::{CertificateError, Database, DatabaseUrl, DatabaseUrlError, Settings};
+use crate::postgres::{Database, DatabaseUrl, DatabaseUrlError, Settings};
 use crate::sandbox::{self, COMPONENT, Sandbox};
 use crate::schema::Schema;
 use crate::sql::Sql;
@@ -82,36 +85,6 @@ impl Default for Builder {
             component: Binary(COMPONENT.into()),
         }
     }
-}
-
-/// Why a cache could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The database URL was not understood.
-    #[error(transparent)]
-    DatabaseUrl(#[from] DatabaseUrlError),
-    /// The certificates for TLS could not be read.
-    #[error(transparent)]
-    Certificates(#[from] CertificateError),
-    /// A setting is out of its range.
-    #[error("{0}")]
-    OutOfRange(&'static str),
-    /// The component is not one of the world `cimd-cache`, needs more than an instance may have, or cannot be run on
-    /// this machine.
-    #[error("the component cannot be run")]
-    Component(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// There is no memory to compile the component, or no address space.
-    #[error(
-        "there is no memory to compile the component: raise this process's limit on memory or address space"
-    )]
-    OutOfMemory,
-    /// The operating system lets no memory of this process become executable.
-    #[error(
-        "this process may not make memory executable, which running the component takes: allow it (systemd's \
-         MemoryDenyWriteExecute=no)"
-    )]
-    NotExecutable,
 }
 
 impl Cache {

@@ -18,7 +18,7 @@
 //! # async fn fetch_and_validate(url: &str) -> anyhow::Result<(String, Duration)> { unimplemented!() }
 //! /// The metadata of a client, from the cache or from its origin.
 //! async fn client(cache: &Cache, client_id: &str) -> anyhow::Result<String> {
-//!     // A miss comes with a ticket: the moment from which the fetch counts.
+//!     // A miss comes with a ticket, which says when the fetch that follows began.
 //!     let ticket = match cache.get(client_id).await? {
 //!         Lookup::Hit(entry) => return Ok(entry.metadata),
 //!         Lookup::Miss(ticket) => ticket,
@@ -32,7 +32,7 @@
 //! #[tokio::main]
 //! async fn main() -> anyhow::Result<()> {
 //!     let cache = Cache::builder().database_url("postgres://cimd_cache_app@localhost/auth").build()?;
-//!     // Says what is missing, if anything is: the server, the schema, a right.
+//!     // Reports what is missing, if anything: the server, the schema, a privilege.
 //!     cache.check().await?;
 //!     println!("{}", client(&cache, "https://client.example.com/client-metadata.json").await?);
 //!     Ok(())
@@ -74,3 +74,8 @@ pub use crate::sandbox::COMPONENT;
 pub use crate::schema::{CheckError, CheckReport, Schema, SchemaError, migrations};
 pub use crate::types::{Entry, Expiry, Lookup, PutOutcome, Stats, SweepOutcome, Ticket};
 pub use cimd_cache_guest::statements;
+
+/// The front page's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct FrontPage;

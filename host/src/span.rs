@@ -10,7 +10,7 @@ macro_rules! call_span {
     ($name:literal $(, $field:ident)*) => {
         tracing::info_span!(
             target: "cimd_cache",
-            $name,
+            concat!("cimd_cache::", $name),
             outcome = tracing::field::Empty,
             $($field = tracing::field::Empty)*
         )

@@ -9,8 +9,8 @@ use crate::server::Server;
 
 /// Runs the command on a machine whose clock is off.
 fn on_a_node(offset: &str, server: &Server, arguments: &[&str], document: &str) -> Output {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("document.json");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("document.json");
     std::fs::write(&file, document).unwrap();
     let arguments = arguments.iter().map(|argument| match *argument {
         "FILE" => file.to_str().unwrap().to_owned(),

@@ -17,10 +17,12 @@ struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     /// None where this process may not mount anything.
     fn mount() -> Option<Self> {
-        let folder = tempfile::Builder::new().prefix("cimd-cache-disk-").tempdir_in("/tmp").unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(folder.path()).output();
-        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder))
+        let directory = tempfile::Builder::new().prefix("cimd-cache-disk-").tempdir_in("/tmp").unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+            .arg(directory.path())
+            .output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(directory))
     }
 
     fn path(&self) -> &Path {

@@ -16,33 +16,36 @@ use crate::server::Server;
 /// A pgbouncer, gone when dropped.
 struct Pooler {
     process: Child,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Pooler {
     /// Each of its connections to the server lives for so many seconds. None where there is no pgbouncer.
     async fn start(server: &Server, connections: usize, lifetime: usize) -> Option<Self> {
         let (uid, gid) = server.owner();
-        let folder = tempfile::Builder::new().prefix("cimd-cache-pool-").tempdir_in("/tmp").unwrap();
-        let path = folder.path().display();
+        let directory = tempfile::Builder::new().prefix("cimd-cache-pool-").tempdir_in("/tmp").unwrap();
+        let path = directory.path().display();
         let config = format!(
             "[databases]\n* = host={}\n[pgbouncer]\npool_mode = transaction\ndefault_pool_size = {connections}\n\
              server_lifetime = {lifetime}\nlisten_port = 6432\nunix_socket_dir = {path}\nauth_type = trust\nauth_file = {path}/users\n",
-            server.folder().display()
+            server.directory().display()
         );
-        std::fs::write(folder.path().join("pgbouncer.ini"), config).unwrap();
-        std::fs::write(folder.path().join("users"), "\"cimd_cache_app\" \"\"\n\"cimd_cache_owner\" \"\"\n")
-            .unwrap();
-        std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        std::fs::write(directory.path().join("pgbouncer.ini"), config).unwrap();
+        std::fs::write(
+            directory.path().join("users"),
+            "\"cimd_cache_app\" \"\"\n\"cimd_cache_owner\" \"\"\n",
+        )
+        .unwrap();
+        std::os::unix::fs::chown(directory.path(), Some(uid), Some(gid)).unwrap();
         // Where Debian has it, which is not on everybody's path.
         let debian = Path::new("/usr/sbin/pgbouncer");
         let mut command = Command::new(if debian.exists() { debian } else { Path::new("pgbouncer") });
-        command.arg(folder.path().join("pgbouncer.ini")).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg(directory.path().join("pgbouncer.ini")).stdout(Stdio::null()).stderr(Stdio::null());
         if rustix::process::geteuid().is_root() {
             command.uid(uid).gid(gid);
         }
         let process = command.spawn().ok()?;
-        let mut pooler = Self { process, folder };
+        let mut pooler = Self { process, directory };
         while crate::server::connect(&pooler.url("cimd_cache_app")).await.is_err() {
             assert_eq!(pooler.process.try_wait().unwrap(), None, "pgbouncer ended at once");
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -51,7 +54,7 @@ impl Pooler {
     }
 
     fn url(&self, role: &str) -> String {
-        let host = self.folder.path().display().to_string().replace('/', "%2F");
+        let host = self.directory.path().display().to_string().replace('/', "%2F");
         format!("postgres://{role}@{host}:6432/auth")
     }
 }
@@ -119,8 +122,8 @@ async fn statements_of_the_same_name_are_not_run_for_each_other() {
     let _turn = turn().await;
     let server = Server::start(&[], None).await;
     let Some(pooler) = Pooler::start(&server, 8, 1).await else { return skipped() };
-    let folder = tempfile::tempdir().unwrap();
-    let document = folder.path().join("document.json");
+    let directory = tempfile::tempdir().unwrap();
+    let document = directory.path().join("document.json");
     std::fs::write(&document, "{\"kept\":true}").unwrap();
     let start = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cimd-cache"));

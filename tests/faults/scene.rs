@@ -38,7 +38,7 @@ pub(crate) const CONNECTIONS: usize = 2 * EACH + 1;
 pub(crate) struct Setting<'a> {
     /// Further arguments of the server.
     pub(crate) arguments: &'a [&'a str],
-    /// The folder that the server's data is in.
+    /// The directory that the server's data is in.
     pub(crate) parent: Option<&'a Path>,
     pub(crate) load: Load,
 }

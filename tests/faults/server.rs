@@ -31,8 +31,8 @@ impl Server {
         Self { postgres: tokio::task::block_in_place(|| PrivatePostgres::set_up(setup).unwrap()) }
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.postgres.folder()
+    pub(crate) fn directory(&self) -> &Path {
+        self.postgres.directory()
     }
 
     pub(crate) fn socket(&self) -> std::path::PathBuf {
@@ -41,13 +41,13 @@ impl Server {
 
     /// The user and group that the server runs as.
     pub(crate) fn owner(&self) -> (u32, u32) {
-        let folder = std::fs::metadata(self.folder()).unwrap();
-        (folder.uid(), folder.gid())
+        let directory = std::fs::metadata(self.directory()).unwrap();
+        (directory.uid(), directory.gid())
     }
 
     /// The server's place in a URL.
     pub(crate) fn host(&self) -> String {
-        self.folder().display().to_string().replace('/', "%2F")
+        self.directory().display().to_string().replace('/', "%2F")
     }
 
     pub(crate) fn url(&self, role: &str) -> String {

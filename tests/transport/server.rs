@@ -42,7 +42,7 @@ impl Server {
     }
 
     async fn encrypt(&self, until: i32) {
-        let (data, identity) = (self.folder().join("data"), self.authority.issue(until));
+        let (data, identity) = (self.directory().join("data"), self.authority.issue(until));
         write(self.roots(), self.authority.pem()).unwrap();
         write(data.join("roots.pem"), self.authority.pem()).unwrap();
         write(data.join("server.crt"), identity.certificate_pem()).unwrap();
@@ -69,19 +69,19 @@ impl Server {
         let admin = self.admin().await;
         let loaded = "select extract(epoch from pg_conf_load_time())::float8";
         let before: f64 = one(&admin, loaded, &[]).await;
-        write(self.folder().join("data/pg_hba.conf"), format!("local all all trust\n{line}\n")).unwrap();
+        write(self.directory().join("data/pg_hba.conf"), format!("local all all trust\n{line}\n")).unwrap();
         assert!(one::<bool>(&admin, "select pg_reload_conf()", &[]).await);
         // The server reads that file before it says so to its processes.
         while one::<f64>(&admin, loaded, &[]).await <= before {}
     }
 
-    fn folder(&self) -> PathBuf {
+    fn directory(&self) -> PathBuf {
         self.postgres.socket().parent().unwrap().to_owned()
     }
 
     /// The file with the certificate of the server's authority.
     pub(crate) fn roots(&self) -> PathBuf {
-        self.folder().join("roots.pem")
+        self.directory().join("roots.pem")
     }
 
     fn socket_url(&self, role: &str) -> String {

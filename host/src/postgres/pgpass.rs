@@ -37,7 +37,7 @@ impl Passwords {
         config
     }
 
-    /// The password of a user for a database on a server. `host` is what the URL says: a name, an address, or the folder
+    /// The password of a user for a database on a server. `host` is what the URL says: a name, an address, or the directory
     /// of a Unix socket.
     fn password_for(&self, host: &str, port: u16, database: &str, user: &str) -> Option<Vec<u8>> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -156,8 +156,8 @@ localhost:*:*:app:of this machine
 
     #[test]
     fn a_file_that_others_have_rights_on_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("passwords");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("passwords");
         write(&file, "*:*:*:*:hunter2").unwrap();
         for (mode, is_read) in
             [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o620, false), (0o601, false)]
@@ -165,8 +165,8 @@ localhost:*:*:app:of this machine
             set_permissions(&file, Permissions::from_mode(mode)).unwrap();
             assert_eq!(read(&file).is_ok(), is_read, "{mode:o}");
         }
-        assert!(read(folder.path()).is_err());
-        let pipe = folder.path().join("pipe");
+        assert!(read(directory.path()).is_err());
+        let pipe = directory.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         assert!(read(&pipe).is_err(), "and it did not wait for a writer");
     }

@@ -21,8 +21,8 @@ use super::target::Target;
 /// Where the database is and how to log in: a URL as libpq's, `postgres://user:password@host:port/database?options`, with
 /// special characters percent-encoded. White space around it is left out.
 ///
-/// Several hosts may be given (`@a,b/`): the first that takes writes is used, so that a failover is followed. A folder as
-/// host, percent-encoded or as `?host=/folder`, is a Unix socket. Of libpq's options (PostgreSQL 13 to 18) these work:
+/// Several hosts may be given (`@a,b/`): the first that takes writes is used, so that a failover is followed. A directory as
+/// host, percent-encoded or as `?host=/directory`, is a Unix socket. Of libpq's options (PostgreSQL 13 to 18) these work:
 ///
 /// | option | here |
 /// |---|---|

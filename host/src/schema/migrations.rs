@@ -5,6 +5,7 @@
 //! Each statement is sent by itself, because Citus takes several at once for one that it cannot plan.
 
 mod error;
+mod lock;
 mod run;
 
 use std::time::Duration;
@@ -16,7 +17,8 @@ use super::name::Schema;
 use crate::postgres::{ConnectError, Connected, Connector, DatabaseUrl, Failure, LONG_PATIENCE};
 
 pub use self::error::MigrateError;
-use self::run::{Stopped, holder, run};
+use self::lock::holder;
+use self::run::{Stopped, run};
 
 mod embedded {
     refinery::embed_migrations!("../migrations");

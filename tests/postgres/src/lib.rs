@@ -1,14 +1,16 @@
 //! A throw-away Postgres for demonstrations and tests, from the binaries on the machine.
 //!
-//! It listens only on a Unix socket in a private folder, and is gone with everything in it whatever way its owner
+//! It listens only on a Unix socket in a private directory, and is gone with everything in it whatever way its owner
 //! ends: a shell, the *keeper*, holds the read end of a pipe whose write end only the owner has. When that end closes,
-//! by [`PrivatePostgres::stop`], a drop, a crash or `kill -9`, the keeper stops the server and removes the folder. The
+//! by [`PrivatePostgres::stop`], a drop, a crash or `kill -9`, the keeper stops the server and removes the directory. The
 //! keeper runs in a process group of its own, so that Ctrl-C in a terminal reaches the owner alone.
 //!
 //! Until then each line in the pipe is an order to start the server. So none is started for an owner that is gone, and
 //! tests of what happens when one fails can have it started again.
 //!
 //! Postgres refuses to run as root; as root, the server runs as the user `postgres`, else as `nobody`.
+
+mod machine;
 
 use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -17,13 +19,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
+use self::machine::{find_binaries, other_user};
+
 /// Prepares the server, starts it when told to, and cleans up when the pipe closes.
 ///
-/// `$1` is the folder with the binaries, `$2` the private one, `$3` the socket folder of a server to become a standby of,
+/// `$1` is the directory with the binaries, `$2` the private one, `$3` the socket directory of a server to become a standby of,
 /// or empty; further arguments go to the server. The files `prepared`, `failed` and `ended` tell the owner how it goes.
 ///
 /// SIGQUIT is Postgres' immediate shutdown: nothing of what it would write is wanted. A server that has just started
@@ -68,11 +72,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Setup<'a> {
     /// Further arguments of `postgres`, such as `-c fsync=off`.
     pub arguments: &'a [&'a str],
-    /// The folder in which its own is made, which the user it runs as has to be able to enter.
+    /// The directory in which its own is made, which the user it runs as has to be able to enter.
     pub parent: Option<&'a Path>,
     /// The server that it is a streaming standby of, under the application name `standby`.
     pub standby_of: Option<&'a PrivatePostgres>,
-    /// The folder with `initdb` and `postgres`. By default they are looked for on the PATH, and where packages have them.
+    /// The directory with `initdb` and `postgres`. By default they are looked for on the PATH, and where packages have them.
     pub binaries: Option<&'a Path>,
     /// How long preparing, starting and ending may take each; a minute by default.
     pub patience: Option<Duration>,
@@ -82,7 +86,7 @@ pub struct Setup<'a> {
 #[derive(Debug)]
 pub struct PrivatePostgres {
     keeper: Child,
-    folder: TempDir,
+    directory: TempDir,
     patience: Duration,
 }
 
@@ -112,21 +116,22 @@ impl PrivatePostgres {
     ///
     /// As [`start`](Self::start).
     pub fn set_up(setup: Setup<'_>) -> Result<Self> {
-        let binaries = setup.binaries.map_or_else(find_binaries, |folder| Ok(folder.to_owned()))?;
+        let binaries = setup.binaries.map_or_else(find_binaries, |directory| Ok(directory.to_owned()))?;
         let user = other_user()?;
-        // As root the default folder may be one that only root can enter; and a socket's path has to be short.
+        // As root the default directory may be one that only root can enter; and a socket's path has to be short.
         let usual = if user.is_some() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
         let parent = setup.parent.map_or(usual, Path::to_owned);
-        let folder = tempfile::Builder::new().prefix("cimd-cache-").tempdir_in(&parent);
-        let folder = folder.with_context(|| format!("cannot make a folder in {}", parent.display()))?;
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700))?;
+        let directory = tempfile::Builder::new().prefix("cimd-cache-").tempdir_in(&parent);
+        let directory =
+            directory.with_context(|| format!("cannot make a directory in {}", parent.display()))?;
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o700))?;
 
         let mut keeper = Command::new("/bin/sh");
         keeper
             .args(["-c", KEEPER, "cimd-cache-postgres"])
             .arg(&binaries)
-            .arg(folder.path())
-            .arg(setup.standby_of.map_or(Path::new(""), |primary| primary.folder.path()))
+            .arg(directory.path())
+            .arg(setup.standby_of.map_or(Path::new(""), |primary| primary.directory.path()))
             .args(setup.arguments)
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
@@ -141,11 +146,11 @@ impl PrivatePostgres {
             }
         }
         if let Some((uid, gid)) = user {
-            chown(folder.path(), Some(uid), Some(gid))?;
+            chown(directory.path(), Some(uid), Some(gid))?;
             keeper.uid(uid).gid(gid);
         }
         let keeper = keeper.spawn().context("cannot run /bin/sh")?;
-        let mut server = Self { keeper, folder, patience: setup.patience.unwrap_or(PATIENCE) };
+        let mut server = Self { keeper, directory, patience: setup.patience.unwrap_or(PATIENCE) };
         let program = if setup.standby_of.is_some() { "pg_basebackup" } else { "initdb" };
         server.wait_for(program, "failed", |server| server.has("prepared"))?;
         server.order_to_start()?;
@@ -154,18 +159,18 @@ impl PrivatePostgres {
 
     /// The URL of a database on the server, for a role; no password is asked for.
     pub fn url(&self, role: &str, database: &str) -> String {
-        let folder = self.folder.path().display().to_string().replace('/', "%2F");
-        format!("postgres://{role}@{folder}/{database}")
+        let directory = self.directory.path().display().to_string().replace('/', "%2F");
+        format!("postgres://{role}@{directory}/{database}")
     }
 
     /// The socket that the server listens on.
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join(".s.PGSQL.5432")
+        self.directory.path().join(".s.PGSQL.5432")
     }
 
-    /// The folder that all of it is in.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// The directory that all of it is in.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The server's main process; each of its connections is a child of it.
@@ -186,7 +191,7 @@ impl PrivatePostgres {
     pub fn start_again(&mut self) -> Result<()> {
         self.wait_for("the end of the private Postgres", "failed", |server| server.has("ended"))?;
         // What the one before left would be taken for that of the new process.
-        std::fs::remove_file(self.folder.path().join("ended"))?;
+        std::fs::remove_file(self.directory.path().join("ended"))?;
         let _ = std::fs::remove_file(self.pid_file());
         self.order_to_start()
     }
@@ -197,7 +202,7 @@ impl PrivatePostgres {
     }
 
     fn pid_file(&self) -> PathBuf {
-        self.folder.path().join("data/postmaster.pid")
+        self.directory.path().join("data/postmaster.pid")
     }
 
     /// What the server has logged so far.
@@ -206,7 +211,7 @@ impl PrivatePostgres {
     ///
     /// When the log cannot be read.
     pub fn log(&self) -> io::Result<String> {
-        std::fs::read_to_string(self.folder.path().join("postgres.log"))
+        std::fs::read_to_string(self.directory.path().join("postgres.log"))
     }
 
     /// Stops the server and waits until it is gone.
@@ -215,7 +220,7 @@ impl PrivatePostgres {
     }
 
     fn has(&self, file: &str) -> bool {
-        self.folder.path().join(file).exists()
+        self.directory.path().join(file).exists()
     }
 
     /// Waits for a step until it is done, or the keeper says by the file `failure` that it will not be.
@@ -234,7 +239,7 @@ impl PrivatePostgres {
     }
 
     fn last_words(&self) -> String {
-        let log = |name| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        let log = |name| std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
         let text = log("preparation.log") + &log("postgres.log");
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         if lines.is_empty() {
@@ -251,7 +256,7 @@ impl PrivatePostgres {
             if began.elapsed() > PATIENCE
                 && let Some(group) = i32::try_from(self.keeper.id()).ok().and_then(Pid::from_raw)
             {
-                tracing::warn!(folder = %self.folder.path().display(), "the private Postgres had to be killed");
+                tracing::warn!(directory = %self.directory.path().display(), "the private Postgres had to be killed");
                 let _ = kill_process_group(group, Signal::KILL);
                 let _ = self.keeper.wait();
                 return;
@@ -272,55 +277,4 @@ impl Drop for PrivatePostgres {
 fn is_ready(pid_file: &Path) -> bool {
     let text = std::fs::read_to_string(pid_file).unwrap_or_default();
     text.lines().nth(7).is_some_and(|status| ["ready", "standby"].contains(&status.trim()))
-}
-
-/// The folder with `initdb` and `postgres`.
-fn find_binaries() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // A link on the PATH leads to a folder that has the other binary too.
-    let on_path = std::env::split_paths(&path).filter_map(|folder| folder.join("initdb").canonicalize().ok());
-    let on_path = on_path.filter_map(|file| file.parent().map(Path::to_owned));
-    let packaged = [
-        ("/usr/lib/postgresql", ""),
-        ("/usr", "pgsql-"),
-        ("/opt/homebrew/opt", "postgresql@"),
-        ("/usr/local/opt", "postgresql@"),
-    ];
-    let mut installed: Vec<_> =
-        packaged.iter().flat_map(|(parent, prefix)| versions(parent, prefix)).collect();
-    installed.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-    on_path
-        .chain(installed.into_iter().map(|(_, folder)| folder))
-        .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
-        .context("there are no Postgres binaries on this machine: `apt-get install postgresql` or its like brings them")
-}
-
-/// Folders such as `/usr/lib/postgresql/15/bin`, `/usr/pgsql-15/bin` and `/opt/homebrew/opt/postgresql@15/bin`, with
-/// their version.
-fn versions(parent: &str, prefix: &str) -> Vec<(u32, PathBuf)> {
-    let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
-    let version = |name: &str| -> Option<u32> { name.strip_prefix(prefix)?.parse().ok() };
-    entries
-        .flatten()
-        .filter_map(|entry| Some((version(entry.file_name().to_str()?)?, entry.path().join("bin"))))
-        .collect()
-}
-
-/// The user and group to run the server as, if this process is root's.
-fn other_user() -> Result<Option<(u32, u32)>> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
-    let users = std::fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
-    let find = |wanted: &str| {
-        let mut fields =
-            users.lines().map(|line| line.split(':')).find(|fields| fields.clone().next() == Some(wanted))?;
-        Some((fields.nth(2)?.parse().ok()?, fields.next()?.parse().ok()?))
-    };
-    let user: Option<(u32, u32)> = find("postgres").or_else(|| find("nobody"));
-    ensure!(
-        user.is_some(),
-        "Postgres does not run as root, and there is neither a user `postgres` nor `nobody`"
-    );
-    Ok(user)
 }

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use tracing_subscriber::fmt::format::FmtSpan;
+
 /// What the library logs, as a program that uses it would see it.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
@@ -17,6 +19,13 @@ impl Log {
     pub fn listen_at(&self, level: tracing::Level) -> impl Drop + use<> {
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
+        tracing::subscriber::set_default(subscriber.with_writer(move || log.clone()).finish())
+    }
+
+    /// Collects a line for each span that ends, with its fields and those that it is in, and what is logged within them.
+    pub fn listen_to_spans(&self) -> impl Drop + use<> {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_span_events(FmtSpan::CLOSE).with_ansi(false);
         tracing::subscriber::set_default(subscriber.with_writer(move || log.clone()).finish())
     }
 

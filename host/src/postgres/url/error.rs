@@ -23,7 +23,7 @@ pub enum DatabaseUrlError {
     Login,
     /// It names no host.
     #[error(
-        "the database URL names no host: write it before the database, or as ?host=/folder for a Unix socket"
+        "the database URL names no host: write it before the database, or as ?host=/directory for a Unix socket"
     )]
     Host,
     /// A port is none.

@@ -62,7 +62,7 @@ const UNSUPPORTED: [(&str, &str); 18] = [
     ("oauth_issuer", OAUTH),
     ("oauth_scope", OAUTH),
     ("require_auth", "channel_binding=require asks for a server that proves itself"),
-    ("requirepeer", "let only the server's user write to the socket's folder"),
+    ("requirepeer", "let only the server's user write to the socket's directory"),
     ("requiressl", "sslmode=require says the same"),
     // Not libpq's, but widespread.
     ("schema", "give the schema as --schema, or to Builder::schema"),

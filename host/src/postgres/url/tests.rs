@@ -58,7 +58,7 @@ fn options_say_the_same_as_what_stands_in_front_of_them_and_go_before_it() {
         let config = read(url).unwrap_or_else(|error| panic!("{url}: {error}")).config;
         let hosts = config.get_hosts().iter().map(|host| match host {
             Host::Tcp(name) => name.clone(),
-            Host::Unix(folder) => folder.display().to_string(),
+            Host::Unix(directory) => directory.display().to_string(),
         });
         (hosts.collect::<Vec<_>>().join(" "), config.get_ports().to_vec())
     };
