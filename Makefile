@@ -43,9 +43,13 @@ fuzz: setup ## Look for input that breaks a rule, a minute for each kind of it (
 		$(CORPUS) pack $$target $$kept; \
 	done
 
-check: ## Check the format and the lints, as CI does
+check: ## Check the format, the lints, the documentation and the dependencies, as CI does
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	cargo clippy --locked -p cimd-cache -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 
 setup: ## Install what is missing: the wasm target, Postgres' binaries
 	@./setup.sh

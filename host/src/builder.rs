@@ -193,9 +193,10 @@ impl Builder {
     /// build, audit and pin the component themselves. A binary, never machine code.
     ///
     /// Whatever it does, it stays within the sandbox: a call ends by its deadline, an instance has 4 MiB of memory, and
-    /// only the [statements](crate::statements) of this crate reach the database. Within that its word counts: it may put
+    /// only the [statements] of this crate reach the database. Within that its word counts: it may put
     /// and delete documents, and answer a get with any. Give no component that you would not trust with the documents.
     ///
+    /// [statements]: crate::statements
     /// [`COMPONENT`]: crate::COMPONENT
     pub fn component(mut self, binary: impl Into<Vec<u8>>) -> Self {
         self.component = Binary(Cow::Owned(binary.into()));

@@ -38,13 +38,13 @@ impl Cache {
     }
 
     /// The same cache with another deadline for the calls made through it. A longer one than the
-    /// [builder](Builder::deadline)'s is cut to that, which the server's own time limit was set by.
+    /// [builder](crate::Builder::deadline)'s is cut to that, which the server's own time limit was set by.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline: deadline.min(self.workers.deadline()), ..self.clone() }
     }
 
     /// Looks up the document of a `client_id` URL, byte for byte as it is given. One round trip to the database, or none
-    /// where a [near cache](Builder::near_ttl) has the document. Gets that come at the same time share it.
+    /// where a [near cache](crate::Builder::near_ttl) has the document. Gets that come at the same time share it.
     ///
     /// # Errors
     ///

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use refinery::Migration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
 use super::error::MigrateError;
+use super::files::{migrations, statements};
 use super::lock;
-use super::{APP_ROLE, Migrated, Settings, embedded};
+use super::settings::{APP_ROLE, Migrated, Settings};
 use crate::postgres::Failure;
 use crate::schema::inspect::{self, Found, HISTORY, column, inspect};
 use crate::schema::name::Schema;
@@ -222,56 +222,6 @@ impl Work<'_> {
     }
 }
 
-/// The migrations, written for a schema.
-fn migrations(schema: &Schema) -> Vec<Migration> {
-    let embedded = embedded::migrations::runner();
-    let migrations = embedded.get_migrations().iter().map(|migration| {
-        let sql = migration.sql().unwrap_or_default();
-        Migration::unapplied(&migration.to_string(), &schema.qualify(sql))
-    });
-    let mut migrations: Vec<_> =
-        migrations.collect::<Result<_, _>>().expect("the names are those that were embedded");
-    migrations.sort_by_key(Migration::version);
-    migrations
-}
-
-/// The statements of a file: each ends with a semicolon at the end of a line, outside of a body between `$$`.
-fn statements(sql: &str) -> Vec<&str> {
-    let (mut statements, mut from, mut body) = (Vec::new(), 0, false);
-    let mut at = 0;
-    for line in sql.split_inclusive('\n') {
-        at += line.len();
-        body ^= line.matches("$$").count() % 2 == 1;
-        if !body && line.trim_end().ends_with(';') {
-            statements.push(sql[from..at].trim());
-            from = at;
-        }
-    }
-    statements.extend(Some(sql[from..].trim()).filter(|rest| !rest.is_empty()));
-    statements
-}
-
 fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_taken_apart_into_its_statements() {
-        let file = "-- first; really\nselect 1\n  + 1;\ndo $$\nbegin\n  perform 1;\nend\n$$;\n\nselect 2;\n";
-        let each =
-            ["-- first; really\nselect 1\n  + 1;", "do $$\nbegin\n  perform 1;\nend\n$$;", "select 2;"];
-        assert_eq!(statements(file), each);
-        assert_eq!(statements("select 1"), ["select 1"]);
-        assert_eq!(statements(" \n"), [""; 0]);
-    }
-
-    #[test]
-    fn what_was_applied_once_has_the_checksum_that_is_recorded_for_it() {
-        let checksums: Vec<_> = migrations(&Schema::default()).iter().map(Migration::checksum).collect();
-        assert_eq!(checksums[..1], [6_424_859_715_082_178_495]);
-    }
 }
