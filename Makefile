@@ -1,5 +1,5 @@
-# `make demo` and `make test` need nothing but Debian, rustup, git, make and a C compiler: what else is missing, the
-# target `setup` installs. All else is cargo's.
+# `make demo` and `make test` need Debian, rustup, git, make and a C compiler; the target `setup` installs whatever else is
+# missing. Everything else is up to cargo.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak simulate fuzz bench check setup

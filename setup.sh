@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what a build and a demo need and this machine lacks: the guest's compilation target, and the binaries of
-# Postgres. With the argument `tests` also what two of the fault tests need, which are skipped without. Does nothing, and
-# says nothing, where all is there.
+# Installs what a build and a demo need and this machine lacks: the guest's compilation target and the Postgres binaries.
+# With the argument `tests` it also installs what some fault tests need, which are skipped without it. If everything is
+# there, it does nothing and prints nothing.
 set -eu
 
 fail() {
@@ -11,7 +11,7 @@ fail() {
 
 target=wasm32-unknown-unknown
 command -v cargo >/dev/null || fail "there is no cargo: install Rust with rustup, https://rustup.rs"
-# The compiler's own answer, so that a Rust that did not come by rustup will do too.
+# The compiler is asked, so that a Rust installed without rustup works too.
 if ! [ -d "$(rustc --print target-libdir --target "$target")" ]; then
     command -v rustup >/dev/null || fail "there is neither the target $target nor rustup: install the target's standard library"
     rustup target add "$target"
@@ -26,7 +26,7 @@ has_postgres() {
     return 1
 }
 
-# Installs packages, as root or by sudo; fails where there is no way to.
+# Installs packages, as root or with sudo. Fails if neither works.
 install() {
     command -v apt-get >/dev/null || return 1
     if [ "$(id -u)" = 0 ]; then
@@ -41,7 +41,7 @@ install() {
 }
 
 if ! has_postgres; then
-    echo "setup: installing the package postgresql, for its binaries; the server it may start is not used" >&2
+    echo "setup: installing the package postgresql for its binaries; a server that it may start is not used" >&2
     install postgresql || fail "there are no Postgres binaries: install the package postgresql, as root"
     has_postgres || fail "the package postgresql brought no initdb: install Postgres by hand"
 fi

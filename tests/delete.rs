@@ -1,4 +1,4 @@
-//! 11: deletes and purges, and fetches that were under way.
+//! 11: deletes and purges, and in-flight fetches.
 
 use std::time::Duration;
 
@@ -118,9 +118,9 @@ async fn purges_hold_also_after_the_clock_was_set_back() {
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(2));
 }
 
-/// The mark of a delete takes the place of a row from the future, and yet holds off tickets older than itself.
+/// The tombstone of a delete takes the place of a row from the future, and yet holds off tickets older than itself.
 #[tokio::test]
-async fn a_delete_of_a_leftover_row_still_holds_off_older_fetches() {
+async fn a_delete_of_a_row_from_the_future_still_holds_off_older_fetches() {
     let database = Database::new().await;
     let (node, admin) = (database.node(), database.admin().await);
     node.put(ID, &document(1), HOUR, None).await.unwrap();

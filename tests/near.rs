@@ -230,7 +230,7 @@ async fn puts_that_are_refused_or_shed_or_never_sent_cost_no_hits() {
     hits_cost_nothing().await;
 }
 
-/// A caller who does not wait for his delete must not be answered from memory as if there had been none.
+/// A caller that does not wait for its delete must not be answered from memory as if there had been none.
 #[tokio::test]
 async fn a_write_in_flight_is_not_answered_from_memory_though_its_caller_has_gone() {
     let database = Database::new().await;

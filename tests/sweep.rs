@@ -39,15 +39,15 @@ async fn a_sweep_removes_what_nobody_can_get_and_only_when_no_ticket_needs_it() 
     insert(&admin, 3, 12, true).await;
     insert(&admin, 4, 10, true).await;
     insert(&admin, 5, 12, false).await;
-    node.delete("https://mark.example/").await.unwrap();
+    node.delete("https://tombstone.example/").await.unwrap();
     assert_eq!(sweep(&node, 1_000).await, (3, false));
     assert_eq!(sweep(&node, 1_000).await, (0, false));
     assert_eq!(rows(&admin).await, 4 + 5 + 1);
 
-    // Purged documents are rows that nobody can get, and so are marks.
+    // Purged documents are rows that nobody can get, and so are tombstones.
     node.purge().await.unwrap();
     let age = "update cimd_cache.client_id_metadata
-               set fetched_at = fetched_at - interval '12 minutes' where url = 'https://mark.example/'";
+               set fetched_at = fetched_at - interval '12 minutes' where url = 'https://tombstone.example/'";
     admin.execute(age, &[]).await.unwrap();
     assert_eq!(sweep(&node, 1_000).await, (5 + 1, false));
     assert_eq!(rows(&admin).await, 4);

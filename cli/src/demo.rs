@@ -160,7 +160,7 @@ impl Demo {
     }
 
     async fn delete(&self) -> Result<()> {
-        heading("A deleted document does not come back by a fetch that was already under way.")?;
+        heading("A deleted document is not resurrected by an in-flight fetch.")?;
         let (id, document) = example("deleted");
         let since = Instant::now();
         store(&self.a, &id, &document, HOUR, &miss(&self.a, &id).await?).await?;
@@ -203,10 +203,7 @@ impl Demo {
         let since = Instant::now();
         let swept = self.a.sweep(1_000).await?;
         ensure!(swept.removed == 0 && !swept.more, "rows were swept too early");
-        line(
-            "nothing is swept yet: a fetch that is under way may still need the rows to lose against",
-            since,
-        )?;
+        line("nothing is swept yet: an in-flight fetch may still need the rows to lose against", since)?;
         let age = "update cimd_cache.client_id_metadata
                    set expires_at = expires_at - interval '2 hours', fetched_at = fetched_at - interval '2 hours'";
         let aged = self.owner.execute(age, &[]).await?;

@@ -22,18 +22,18 @@ use crate::workers::{Limits, Workers};
 /// follows from the deadline.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
 
-/// More than a Postgres has.
+/// More than a Postgres server accepts.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000;
 
-/// The most gets that travel together: so many of the largest documents are a megabyte.
+/// The most gets in one statement: 32 of the largest documents are a megabyte.
 const LONGEST_BATCH: usize = 32;
 
 /// For how long the near cache may keep a document: at most as long as a ticket is good.
 const NEAR_TTL: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(TICKET_SECONDS.unsigned_abs());
 
-/// Sets up a [`Cache`]; [`Cache::builder`] makes one. Every setting has a default but the database URL, and without
-/// that one the cache answers every call with [`Error::NotConfigured`](crate::Error::NotConfigured).
+/// Sets up a [`Cache`]; [`Cache::builder`] makes one. Every setting but the database URL has a default. Without a database
+/// URL the cache answers every call with [`Error::NotConfigured`](crate::Error::NotConfigured).
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
@@ -60,9 +60,9 @@ impl std::fmt::Debug for Binary {
 impl Default for Builder {
     fn default() -> Self {
         let limits = Limits {
-            // Each takes up to a batch at once, so that few are enough; the figures are in docs/benchmarks.md.
+            // Each takes up to a batch at once, so a few are enough; docs/benchmarks.md has the figures.
             read_connections: 3,
-            // A commit is what puts wait for, and a Postgres has 100 connections for all nodes as it comes.
+            // Puts wait for commits, and a Postgres server accepts 100 connections by default, for all nodes together.
             write_connections: 16,
             batch: LONGEST_BATCH,
             waiting: 4_096,
@@ -70,7 +70,8 @@ impl Default for Builder {
         };
         let settings = Settings {
             deadline: limits.deadline,
-            // Long beside the pauses of a node that is in use, short beside the life of one that was busy once.
+            // Longer than the pauses of a node in use, so that it keeps its connections; short enough that a node which was
+            // busy once gives them back.
             idle: Duration::from_secs(300),
             prepare: false,
         };
@@ -98,8 +99,8 @@ impl Builder {
     /// Where the database is: see [`DatabaseUrl`] for what it may contain. The role should be `cimd_cache_app`, or one
     /// that is a member of it and has the same time limits set.
     ///
-    /// White space around it is left out, for secrets come with a line break; without anything else it is no URL, and the
-    /// cache not configured.
+    /// White space around it is ignored, because secrets often end with a line break. If nothing else is left, the cache is
+    /// not configured.
     pub fn database_url(mut self, url: &str) -> Self {
         self.database_url = match url.parse() {
             Err(DatabaseUrlError::Empty) => None,
@@ -108,21 +109,20 @@ impl Builder {
         self
     }
 
-    /// In which schema of the database the tables are: `cimd_cache` by default. Caches in different schemas have nothing
-    /// in common but the roles.
+    /// The schema that holds the tables: `cimd_cache` by default. Caches in different schemas share nothing but the roles.
     pub fn schema(mut self, schema: Schema) -> Self {
         self.schema = schema;
         self
     }
 
-    /// How long a call may take in all: waiting for a worker, a connection and the database. 1 millisecond to 30
-    /// seconds; 2 seconds by default. [`Cache::with_deadline`] sets another one for some calls.
+    /// How long a call may take in all, including the wait for a worker and a connection. 1 millisecond to 30 seconds; 2
+    /// seconds by default. [`Cache::with_deadline`] sets a shorter one for individual calls.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.limits.deadline = deadline;
         self
     }
 
-    /// The most connections for gets: 1 to 1,000, 3 by default. Each is opened when there is work for it, and takes up to
+    /// The most connections for gets: 1 to 1,000, 3 by default. Each is opened when there is work for it, and serves up to
     /// [a batch](Self::max_batch) of gets at once.
     pub fn read_connections(mut self, connections: usize) -> Self {
         self.limits.read_connections = connections;
@@ -136,65 +136,65 @@ impl Builder {
         self
     }
 
-    /// The most gets that are asked in one statement: 1 to 32, 32 by default. With 1 each has a statement of its own, for
-    /// engines on which many keys are many shards; give it more [connections](Self::read_connections) then, 16 say.
+    /// The most gets in one statement: 1 to 32, 32 by default. With 1, each get has its own statement, which suits engines
+    /// that store keys in different shards; then use more [connections](Self::read_connections), such as 16.
     pub fn max_batch(mut self, gets: usize) -> Self {
         self.limits.batch = gets;
         self
     }
 
-    /// The most calls that wait for a connection, of gets and of puts and deletes each: 1 to 1,000,000, 4,096 by default.
-    /// One that comes after those, or that could not be served by its deadline, going by how long others lately took,
-    /// fails at once with [`Error::Unavailable`](crate::Error::Unavailable).
+    /// The most calls that wait for a connection, counted separately for gets and for puts and deletes: 1 to 1,000,000, 4,096
+    /// by default. A call beyond that, or one that could not be served before its deadline at the current pace, fails at once
+    /// with [`Error::Unavailable`](crate::Error::Unavailable).
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.limits.waiting = calls;
         self
     }
 
-    /// After how long without a call a connection is closed; it is opened again when there is work for it. At least 1
-    /// millisecond; 5 minutes by default.
+    /// How long an unused connection stays open. At least 1 millisecond; 5 minutes by default.
     pub fn idle_timeout(mut self, idle: Duration) -> Self {
         self.settings.idle = idle;
         self
     }
 
-    /// Whether statements are prepared in a [`schema`](Self::schema) of one's own too, which makes gets faster. `true` asserts
-    /// that there is no pooler in between that hands each transaction another connection and does not track prepared
-    /// statements (pgbouncer before 1.21, in transaction mode): behind such a one, the statements of two schemas could be
-    /// run for each other. `false` by default; in the schema `cimd_cache` they are prepared anyway.
+    /// Whether to prepare statements in a [`schema`](Self::schema) of your own, which makes gets faster. In the schema
+    /// `cimd_cache` they are always prepared. `true` asserts that there is no transaction pooler in between that cannot track
+    /// prepared statements (such as pgbouncer before 1.21): behind one, the statements of two schemas could be mistaken for
+    /// each other. `false` by default.
     pub fn prepare_statements(mut self, prepare: bool) -> Self {
         self.settings.prepare = prepare;
         self
     }
 
-    /// After how many calls an instance is replaced, at least 1. Unlimited by default; 1 gives every call a sandbox
-    /// that no other call has been in, and makes gets 1.4 to 3.5 times slower (docs/benchmarks.md).
+    /// How many calls an instance serves before it is replaced; at least 1, unlimited by default. 1 gives each call a fresh
+    /// sandbox, and makes gets 1.4 to 3.5 times slower (docs/benchmarks.md).
     pub fn max_instance_reuse_count(mut self, calls: u32) -> Self {
         self.max_instance_reuse_count = calls;
         self
     }
 
-    /// Turns the near cache on: documents stay in this process's memory, and a get that finds one there asks nobody. What
-    /// another node puts or deletes then stays unseen for up to `ttl`; all else is as without it: an expired document is
-    /// not served, and a put or delete through this cache takes effect at once. 1 millisecond to 10 minutes; off by
-    /// default.
+    /// Turns the near cache on: documents stay in this process's memory for up to `ttl`, and gets that find them there ask
+    /// nobody. It relaxes one guarantee: what another node puts or deletes can stay unseen for up to `ttl`. Expired documents
+    /// are still never served, and puts and deletes through this cache still take effect at once. 1 millisecond to 10
+    /// minutes; off by default.
     pub fn near_ttl(mut self, ttl: Duration) -> Self {
         self.near_ttl = Some(ttl);
         self
     }
 
-    /// The most that the near cache keeps, in bytes: 64 KiB to 1 TiB, 32 MiB by default, which is some 30,000 documents.
+    /// The most bytes that the near cache holds: 64 KiB to 1 TiB, 32 MiB by default, which is some 30,000 documents.
     pub fn near_bytes(mut self, bytes: usize) -> Self {
         self.near_bytes = bytes;
         self
     }
 
-    /// Another component of the world `cimd-cache`, in place of the one compiled in, which is [`COMPONENT`]: for those who
-    /// build, audit and pin the component themselves. A binary, never machine code.
+    /// Another component of the world `cimd-cache`, in place of the built-in [`COMPONENT`]: for those who build, audit and
+    /// pin the component themselves. A WebAssembly binary, never machine code.
     ///
-    /// Whatever it does, it stays within the sandbox: a call ends by its deadline, an instance has 4 MiB of memory, and
-    /// only the [statements] of this crate reach the database. Within that its word counts: it may put
-    /// and delete documents, and answer a get with any. Give no component that you would not trust with the documents.
+    /// Whatever it does, it stays within the sandbox: a call ends by its deadline, an instance has at most 4 MiB of memory,
+    /// and only the [statements] of this crate reach the database. Within those limits the host trusts it: it can put and
+    /// delete documents, and answer a get with any document. Do not run a component that you would not trust with the
+    /// documents.
     ///
     /// [statements]: crate::statements
     /// [`COMPONENT`]: crate::COMPONENT
@@ -203,8 +203,8 @@ impl Builder {
         self
     }
 
-    /// Compiles the component and prepares the rest; takes tens of milliseconds. Connects to nothing yet: that the
-    /// database is there and in order is what [`Cache::check`] tells.
+    /// Compiles the component, which takes tens of milliseconds. Connects to nothing yet: [`Cache::check`] says whether the
+    /// database is there and in order.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl Builder {
         Ok(Cache::new(workers, self.schema))
     }
 
-    /// Only the import `sql`, for a program that runs the component under its own wasmtime: see [`crate::sql`].
+    /// Sets up only the import `sql`, for a program that runs the component in its own wasmtime: see [`crate::sql`].
     ///
     /// # Errors
     ///
@@ -253,25 +253,22 @@ impl Builder {
         for (in_range, text) in [
             (
                 (Duration::from_millis(1)..=LONGEST_DEADLINE).contains(&limits.deadline),
-                "the deadline has to be 1 millisecond to 30 seconds",
+                "the deadline must be 1 millisecond to 30 seconds",
             ),
             (
                 self.settings.idle >= Duration::from_millis(1),
-                "the idle timeout has to be at least 1 millisecond",
+                "the idle timeout must be at least 1 millisecond",
             ),
-            (CONNECTIONS.contains(&limits.read_connections), "1 to 1,000 connections may be for gets"),
-            (
-                CONNECTIONS.contains(&limits.write_connections),
-                "1 to 1,000 connections may be for puts and deletes",
-            ),
-            ((1..=LONGEST_BATCH).contains(&limits.batch), "1 to 32 gets may be asked at once"),
-            ((1..=1_000_000).contains(&limits.waiting), "1 to 1,000,000 calls may wait"),
+            (CONNECTIONS.contains(&limits.read_connections), "read_connections must be 1 to 1,000"),
+            (CONNECTIONS.contains(&limits.write_connections), "write_connections must be 1 to 1,000"),
+            ((1..=LONGEST_BATCH).contains(&limits.batch), "max_batch must be 1 to 32"),
+            ((1..=1_000_000).contains(&limits.waiting), "max_waiting must be 1 to 1,000,000"),
             (
                 self.near_ttl.is_none_or(|ttl| NEAR_TTL.contains(&ttl)),
-                "the near cache's time to live has to be 1 millisecond to 10 minutes",
+                "near_ttl must be 1 millisecond to 10 minutes",
             ),
-            ((64 << 10..=1 << 40).contains(&self.near_bytes), "the near cache may keep 64 KiB to 1 TiB"),
-            (self.max_instance_reuse_count >= 1, "an instance has to serve at least 1 call"),
+            ((64 << 10..=1 << 40).contains(&self.near_bytes), "near_bytes must be 64 KiB to 1 TiB"),
+            (self.max_instance_reuse_count >= 1, "max_instance_reuse_count must be at least 1"),
         ] {
             if !in_range {
                 return Err(BuildError::OutOfRange(text));

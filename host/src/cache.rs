@@ -21,9 +21,9 @@ use crate::workers::{Put, Request, Task, Workers};
 /// A shared cache of validated Client ID Metadata Documents. Cheap to clone; all clones share the same instances and
 /// connections.
 ///
-/// Its connections are opened by calls that need them, and belong to the tokio runtime of those: call it from one.
+/// Calls open connections when they need them, on their tokio runtime: use a cache from one runtime.
 ///
-/// A call may be dropped at any time. What a dropped put or delete had sent goes on, and may or may not be applied.
+/// A call can be dropped at any time. A put or delete that was already sent goes on, and may or may not be applied.
 #[derive(Clone)]
 pub struct Cache {
     workers: Arc<Workers>,
@@ -37,14 +37,14 @@ impl Cache {
         Self { workers: Arc::new(workers), schema, deadline }
     }
 
-    /// The same cache with another deadline for the calls made through it. A longer one than the
-    /// [builder](crate::Builder::deadline)'s is cut to that, which the server's own time limit was set by.
+    /// The same cache with a shorter deadline for the calls made through it. A deadline longer than the
+    /// [builder](crate::Builder::deadline)'s is cut to that one, because the server's time limits follow from it.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline: deadline.min(self.workers.deadline()), ..self.clone() }
     }
 
-    /// Looks up the document of a `client_id` URL, byte for byte as it is given. One round trip to the database, or none
-    /// where a [near cache](crate::Builder::near_ttl) has the document. Gets that come at the same time share it.
+    /// Looks up the document of a `client_id` URL, which is compared byte by byte. One round trip to the database, or none
+    /// if the [near cache](crate::Builder::near_ttl) has the document. Gets that arrive together share a round trip.
     ///
     /// # Errors
     ///
@@ -66,15 +66,14 @@ impl Cache {
         span::within(span, self.workers.get(url, self.until()), outcome, Error::code).await
     }
 
-    /// Stores the document of a `client_id` URL, in place of an earlier one. Give the ticket of the get that came
-    /// before the fetch: without one the document counts as fetched now, and an older fetch that was slow replaces a
-    /// newer one.
+    /// Stores the document of a `client_id` URL, replacing any earlier one. Present the ticket of the get that came before
+    /// the fetch. Without one the cache takes the document as fetched now: a slow, older fetch could then replace a newer
+    /// document, or bring back one that was deleted meanwhile.
     ///
-    /// `metadata` is a JSON object of at most 16 KiB, also with its numbers written out in plain decimal; with no member
-    /// name twice in one object, nesting of at most 64, no `\u0000` and no half of a surrogate pair in a string, and no
-    /// number beyond the range of a double.
+    /// `metadata` is a JSON object of at most 16 KiB, measured again with every number in plain decimal; nested at most 64
+    /// deep, with no duplicate member names, no `\u0000`, no lone surrogate, and no number outside the range of a double.
     ///
-    /// A refusal changes nothing. The same put with the same ticket may be repeated safely.
+    /// A refusal changes nothing. Repeating a put with the same ticket is safe.
     ///
     /// # Errors
     ///
@@ -106,8 +105,8 @@ impl Cache {
         span::within(call_span!("put"), call, outcome, Error::code).await
     }
 
-    /// Removes the document of a `client_id` URL, and says whether there was one that a get would have returned. A put
-    /// whose ticket is older is superseded, so a fetch in flight does not bring the document back.
+    /// Removes the document of a `client_id` URL. Returns whether a get would have hit. A put with an older ticket is
+    /// superseded, so an in-flight fetch does not bring the document back.
     ///
     /// # Errors
     ///
@@ -123,7 +122,7 @@ impl Cache {
         span::within(call_span!("delete"), call, outcome, Error::code).await
     }
 
-    /// Removes all documents, in one write whatever their number. Fetches in flight do not bring any back.
+    /// Removes all documents, in one write however many there are. In-flight fetches do not bring any back.
     ///
     /// # Errors
     ///
@@ -136,9 +135,9 @@ impl Cache {
         span::within(call_span!("purge"), call, |()| "purged", Error::code).await
     }
 
-    /// Removes at most `limit` rows that no get can return any more, and at most 1,000: call again while there are
-    /// [more](SweepOutcome::more). Answers are right without it; it keeps the table from growing. Any node may run it, also
-    /// several at once.
+    /// Removes at most `limit` rows that no get can return any more, and at most 1,000: repeat while there are
+    /// [more](SweepOutcome::more). Sweeping is not needed for correctness, only to keep the table small. Any node can sweep,
+    /// even several at once.
     ///
     /// # Errors
     ///
@@ -151,8 +150,8 @@ impl Cache {
         span::within(call_span!("sweep"), call, |_| "swept", Error::code).await
     }
 
-    /// Whether the cache can do its work: connected, the schema there and of a version it knows, the role's privileges as
-    /// they should be. For a readiness probe; reads only.
+    /// Checks that the cache can work: it can connect, the schema is there and recent enough, and the role has the privileges
+    /// it needs. For a readiness probe. It only reads.
     ///
     /// # Errors
     ///
@@ -163,7 +162,7 @@ impl Cache {
 
     async fn look(&self) -> Result<CheckReport, CheckError> {
         let database = self.workers.database().ok_or(CheckError::NotConfigured)?;
-        // It is some ten round trips, over a network that may be far.
+        // It takes some ten round trips, and the database may be far away.
         let patience = 2 * database.liveness.silence();
         let schema = self.schema.clone();
         let look = async move |client: &Client| check::check(client, &schema).await;
@@ -177,17 +176,17 @@ impl Cache {
         })?
     }
 
-    /// Lets no calls in any more and ends the connections, as the server expects them to end: calls in flight, and those
-    /// that wait already, are served first. Returns when that is done, or after the deadline at the latest. Calls that come
-    /// later are [`Error::Unavailable`], of all clones.
+    /// Accepts no more calls, serves those that are in flight or waiting, and then closes the connections in an orderly way.
+    /// Returns when that is done, or after the deadline at the latest. Later calls, on any clone, fail with
+    /// [`Error::Unavailable`].
     ///
-    /// A program may also just end, or drop the last clone: the connections then end a moment after it.
+    /// Dropping the last clone does the same, but nobody waits for it.
     pub async fn close(&self) {
         self.workers.close();
         let _ = tokio::time::timeout(self.deadline, self.workers.ended()).await;
     }
 
-    /// What the cache has done since it was built, and what it holds now: for an operator's metrics.
+    /// What the cache has done since it was built, and what it holds now, for metrics.
     pub fn stats(&self) -> Stats {
         self.workers.stats()
     }
@@ -206,8 +205,8 @@ impl std::fmt::Debug for Cache {
     }
 }
 
-/// As much of an argument as the guest needs to see that it is over its limit: what is over is refused whatever it
-/// goes on with, and must not fill the sandbox before the rules can look at it.
+/// Cuts an argument a little past its limit. The guest refuses anything longer than the limit, however it continues, and a
+/// huge argument must not fill the sandbox before the rules can look at it.
 fn bounded(text: &str, limit: usize) -> &str {
     // The next four bytes hold at least one more character.
     &text[..text.floor_char_boundary(limit + 4)]

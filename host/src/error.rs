@@ -2,9 +2,8 @@
 
 use crate::bindings::exports::cimd::cache::cache as wit;
 
-/// Why a call was refused or failed. The variant says what to do; the text is one sentence for people, and never
-/// contains credentials, SQL, a document, or the server's own message. Those that an operator needs are in the log
-/// (`tracing`).
+/// Why a call was refused or failed. The variant says what to do. The text is one sentence for people, and never contains
+/// credentials, SQL, a document, or the server's own message, which is in the log (`tracing`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The `client_id` URL is empty, longer than 2,048 bytes, or contains NUL. Fix the call.
@@ -17,8 +16,8 @@ pub enum Error {
     /// The expiry's year is outside 1970 to 9999. Fix the call.
     #[error("{0}")]
     InvalidExpiry(String),
-    /// The ticket is not one that a get gave: it is of another form, or over a minute ahead of the database's clock. Fix
-    /// the call.
+    /// The ticket is not one that a get handed out: it has another form, or is over a minute ahead of the database's clock.
+    /// Fix the call.
     #[error("{0}")]
     InvalidTicket(String),
     /// No database is configured. Fix the deployment.
@@ -33,9 +32,7 @@ pub enum Error {
     #[error("the database did not answer in time: try again later")]
     TimedOut,
     /// The database refused: disk full, a table or a privilege missing. An operator must look.
-    #[error(
-        "the database refused the call: an operator has to look, `cimd-cache check` and the log say more"
-    )]
+    #[error("the database refused the call: an operator must look, `cimd-cache check` and the log say more")]
     Storage,
 }
 

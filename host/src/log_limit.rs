@@ -1,7 +1,7 @@
-//! A limit on how often the log says the same.
+//! Limits how often one kind of event is logged.
 //!
-//! While a database is away every call fails, tens of thousands a second. An operator needs to see the first, and that it
-//! goes on, and how many there were.
+//! While a database is away every call fails, tens of thousands a second. An operator needs to see the first failure, that
+//! it goes on, and how many there were.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl LogLimit {
         Self { made: Instant::now(), next: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
-    /// How many were held back since the last that passed, if this one may pass.
+    /// How many were suppressed since the last one that passed, if this one may pass.
     pub(crate) fn pass(&self) -> Option<u64> {
         let now = self.made.elapsed();
         let next = self.next.load(Ordering::Relaxed);

@@ -1,18 +1,18 @@
 //! The near cache: documents that this process keeps for a short time, in front of the sandbox and the database.
 //!
-//! It bends the contract in one place: what *another* node puts or deletes may stay unseen for as long as the near
-//! cache's time to live. For the rest:
+//! It relaxes one guarantee of the contract: what *another* node puts or deletes can stay unseen for up to the TTL.
+//! Everything else holds:
 //!
-//! * A document is kept until its expiry at most, counted by a clock of this machine from before the query was sent, and
-//!   as if that clock were slow.
-//! * A put or delete through this process takes effect at once: when it returns, the document is forgotten, and what was
-//!   in flight for its key meanwhile is not kept. While it is in flight, or if its outcome is unknown for as long as the
-//!   statement may still run, the key is left to the database.
-//! * Misses are not kept: a document that was just put by another node is found.
-//! * A hit carries the ticket of its own moment, not that of the old query: a fetch that begins now is as new as it is.
+//! * A document is kept no longer than until its expiry, measured with this machine's clock from before the query was
+//!   sent, allowing for a clock that runs slow.
+//! * A put or delete through this process takes effect at once: when it returns, the document is gone from here, and gets
+//!   that were in flight for its key are not kept. While the write is in flight, gets of its key go to the database; if its
+//!   outcome is unknown, they do for as long as the statement may still run.
+//! * Misses are not kept, so a document that another node has just put is found.
+//! * A hit carries a ticket of the present moment, not that of the old query: a fetch that begins now is that new.
 //!
-//! Workers tell it what they send and what became of it, so that it does not matter whether a caller still waits. What
-//! changed nothing, because it was refused or never sent, leaves everything as it is.
+//! Workers report what they send and how it ended, so it does not matter whether a caller still waits. A write that changed
+//! nothing, because it was refused or never sent, changes nothing here.
 
 mod kept;
 
@@ -41,8 +41,8 @@ pub(crate) struct Settings {
     pub(crate) bytes: usize,
 }
 
-/// For how long a put or delete whose outcome is unknown may still take effect: no statement runs for so long. One
-/// that does so later nevertheless, from the backlog of a server that hung, is seen as if it came from another node.
+/// How long a put or delete of unknown outcome may still take effect: no statement runs for longer. One that does so later
+/// anyway, from the backlog of a server that hung, counts as another node's.
 const UNSETTLED: Duration = Duration::from_secs(FUTURE_TOLERANCE_SECONDS.unsigned_abs());
 
 /// The near cache of one process.
@@ -56,28 +56,28 @@ pub(crate) struct NearCache {
     hits: AtomicU64,
 }
 
-/// What is in flight. Events have numbers: what began before a write ended may be older than that.
+/// What is in flight. Events are numbered: a get that began before a write ended may have read what was there before it.
 #[derive(Default)]
 struct Flights {
     events: u64,
-    keys: HashMap<Arc<str>, Marks>,
-    all: Marks,
-    /// When there are so many keys, those that nothing is known of any more are removed.
+    keys: HashMap<Arc<str>, KeyState>,
+    all: KeyState,
+    /// At this many keys, those that are no longer needed are removed.
     prune_at: usize,
 }
 
-/// What is known of a key, or of all.
+/// What is known about a key, or about all keys.
 #[derive(Clone, Copy, Debug, Default)]
-struct Marks {
+struct KeyState {
     gets: usize,
     writes: usize,
     /// When the last write ended, in events.
     written: u64,
-    /// Nothing that was asked before this is kept: a write whose outcome is unknown may take effect until then.
+    /// Gets that began before this are not kept: a write of unknown outcome may take effect until then.
     closed_until: Option<Instant>,
 }
 
-impl Marks {
+impl KeyState {
     fn allow(&self, asked: &Asked) -> bool {
         self.writes == 0
             && self.written < asked.number
@@ -96,14 +96,14 @@ struct Asked {
     at: Instant,
 }
 
-/// Gets in flight. Dropped, they bring nothing.
+/// Gets in flight. If it is dropped, nothing is kept of them.
 pub(crate) struct Gets<'a> {
     near: &'a NearCache,
     urls: Vec<Arc<str>>,
     asked: Asked,
 }
 
-/// A put or delete in flight. Dropped before it [ended](Write::ended), it may yet take effect.
+/// A put or delete in flight. If it is dropped before it [ended](Write::ended), its outcome is unknown.
 pub(crate) struct Write<'a> {
     near: &'a NearCache,
     /// None stands for all keys.
@@ -148,7 +148,7 @@ impl NearCache {
 
     /// The document, if it is kept and still good.
     pub(crate) fn hit(&self, url: &str, now: Instant) -> Option<Entry> {
-        // In this order: whoever sees no write in flight finds removed what one has removed that is over.
+        // In this order: once no write is in flight, everything that past writes removed is gone from `kept`.
         if self.writes.load(Ordering::Acquire) > 0 && self.flights.lock().is_written(url) {
             return None;
         }
@@ -173,13 +173,13 @@ impl NearCache {
         let mut flights = self.flights.lock();
         self.writes.fetch_add(1, Ordering::Release);
         let url = url.map(Arc::from);
-        flights.marks(url.as_ref()).writes += 1;
+        flights.state(url.as_ref()).writes += 1;
         Write { near: self, url, end: None }
     }
 }
 
 impl Flights {
-    fn marks(&mut self, url: Option<&Arc<str>>) -> &mut Marks {
+    fn state(&mut self, url: Option<&Arc<str>>) -> &mut KeyState {
         match url {
             Some(url) => self.keys.entry(url.clone()).or_default(),
             None => &mut self.all,
@@ -187,16 +187,16 @@ impl Flights {
     }
 
     fn is_written(&self, url: &str) -> bool {
-        self.all.writes > 0 || self.keys.get(url).is_some_and(|marks| marks.writes > 0)
+        self.all.writes > 0 || self.keys.get(url).is_some_and(|state| state.writes > 0)
     }
 
     /// Forgets a key of which nothing need be known any more; now and then, all such.
     fn tidy(&mut self, url: &Arc<str>, now: Instant) {
-        if self.keys.get(url).is_some_and(|marks| !marks.are_needed(now)) {
+        if self.keys.get(url).is_some_and(|state| !state.are_needed(now)) {
             self.keys.remove(url);
         }
         if self.keys.len() > self.prune_at.max(1_024) {
-            self.keys.retain(|_, marks| marks.are_needed(now));
+            self.keys.retain(|_, state| state.are_needed(now));
             self.prune_at = 2 * self.keys.len();
         }
     }
@@ -210,16 +210,16 @@ impl Gets<'_> {
         let mut flights = near.flights.lock();
         let all = flights.all;
         for (url, answer) in urls.iter().zip(answers) {
-            let Some(marks) = flights.keys.get_mut(url) else { continue };
-            marks.gets -= 1;
-            let allowed = all.allow(&asked) && marks.allow(&asked);
+            let Some(state) = flights.keys.get_mut(url) else { continue };
+            state.gets -= 1;
+            let allowed = all.allow(&asked) && state.allow(&asked);
             flights.tidy(url, now);
             if let Ok(Lookup::Hit(entry)) = answer
                 && allowed
                 && let Some(kept) = Kept::new(entry, asked.at, now, near.settings.ttl)
             {
-                // What was asked later has been there first, now and then. The lock is held: a write that ends now waits,
-                // and removes this.
+                // A get that was sent later may have been stored first. The lock is held: a write that ends now waits, and
+                // then removes this.
                 if near.kept.peek(&**url).is_none_or(|there| there.is_older_than(&kept)) {
                     near.kept.insert((**url).into(), Arc::new(kept));
                 }
@@ -231,14 +231,14 @@ impl Gets<'_> {
 impl Drop for Gets<'_> {
     fn drop(&mut self) {
         if self.urls.is_empty() {
-            // They were answered.
+            // All of them were answered.
             return;
         }
         let now = Instant::now();
         let mut flights = self.near.flights.lock();
         for url in &self.urls {
-            if let Some(marks) = flights.keys.get_mut(url) {
-                marks.gets -= 1;
+            if let Some(state) = flights.keys.get_mut(url) {
+                state.gets -= 1;
             }
             flights.tidy(url, now);
         }
@@ -260,17 +260,17 @@ impl Drop for Write<'_> {
         let mut flights = near.flights.lock();
         flights.events += 1;
         let event = flights.events;
-        let marks = flights.marks(url.as_ref());
-        marks.writes -= 1;
+        let state = flights.state(url.as_ref());
+        state.writes -= 1;
         if effect != Effect::None {
-            marks.written = event;
+            state.written = event;
             match url {
                 Some(url) => drop(near.kept.remove(&**url)),
                 None => near.kept.clear(),
             }
         }
         if effect == Effect::Unknown {
-            marks.closed_until = marks.closed_until.max(Some(now.after(UNSETTLED)));
+            state.closed_until = state.closed_until.max(Some(now.after(UNSETTLED)));
         }
         if let Some(url) = url {
             flights.tidy(url, now);

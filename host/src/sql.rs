@@ -38,8 +38,8 @@ use crate::bindings::cimd::cache::sql::{self as wit, Error, Row, Value};
 use crate::postgres::values;
 use crate::workers::{Request, Task, Workers};
 
-/// The database that the component is lent, or the fact that there is none. Cheap to clone; all clones share the
-/// same connections, which end with the last of them.
+/// The database for a component in another wasmtime; without a database URL, every statement fails with `not-configured`.
+/// Cheap to clone. All clones share the same connections, which end with the last clone.
 #[derive(Clone)]
 pub struct Sql(Arc<Workers>);
 
@@ -48,8 +48,8 @@ impl Sql {
         Self(Arc::new(workers))
     }
 
-    /// Lets no statements in any more and ends the connections, as the server expects them to end: what is in flight is
-    /// answered first. Returns when that is done, or after the builder's deadline at the latest.
+    /// Accepts no more statements, finishes those that are in flight or waiting, and then closes the connections in an orderly
+    /// way. Returns when that is done, or after the builder's deadline at the latest.
     pub async fn close(&self) {
         self.0.close();
         let _ = tokio::time::timeout(self.0.deadline(), self.0.ended()).await;
@@ -83,7 +83,7 @@ impl wit::Host for SqlView<'_> {
             return Err(Error::NotConfigured);
         }
         let index = workers.index_of(&statement)?;
-        // Before it waits: what is refused anyway must not take up the room.
+        // Checked before it waits: a statement that is refused anyway must not take up room in the queue.
         values::check_parameters(statements::ALL[index], &parameters)
             .inspect_err(|failure| workers.log_failed(index, failure))?;
         let (statement, deadline) = (statements::ALL[index], Instant::now() + workers.deadline());

@@ -16,19 +16,20 @@ pub enum Lookup {
 pub struct Entry {
     /// The document, equal as a JSON value to what was put.
     pub metadata: String,
-    /// When it expires by the database's clock, rounded down to the second.
+    /// When it expires, by the database's clock, rounded down to the second.
     pub expires_at: SystemTime,
-    /// For how long it stays fresh, counted from when the database read it. A caller that keeps the document must count
-    /// from before the get.
+    /// How long it stays fresh, counted from when the database read it. A caller that keeps the document must count from
+    /// before the get, on a monotonic clock.
     pub fresh_for: Duration,
-    /// For the put after a fetch that refreshes the document ahead of time.
+    /// For the put after a fetch that refreshes the document early.
     pub ticket: Ticket,
 }
 
-/// The moment of a get by the database's clock: the start of the fetch that follows. Present it to the
-/// [put](crate::Cache::put). Good for ten minutes.
+/// A fencing token for the fetch that follows a get, like memcache's lease token: a get hands it out, the
+/// [put](crate::Cache::put) presents it, and a delete or purge in between voids it. It stands for the moment of the get, by
+/// the database's clock, and is good for ten minutes.
 ///
-/// It may be kept as text in between, by [`to_string`](ToString::to_string) and `Ticket::from`.
+/// It can be kept as text, with [`to_string`](ToString::to_string) and `Ticket::from`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket(String);
 
@@ -56,14 +57,14 @@ impl std::fmt::Display for Ticket {
     }
 }
 
-/// When a document expires. Over ten years ahead of the database's clock it is kept as ten years ahead; in the past is
-/// allowed, and misses.
+/// When a document expires. Anything over ten years ahead of the database's clock is stored as ten years ahead. A time in
+/// the past is stored, and misses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// At this time, in whole seconds, truncated; the years 1970 to 9999.
+    /// At this time, truncated to whole seconds, in the years 1970 to 9999.
     At(SystemTime),
-    /// This long after the ticket, or after now if there is none, in whole seconds, truncated, as `max-age` is
-    /// (RFC 9111 section 1.2.2).
+    /// This long after the ticket, or after now without one; truncated to whole seconds, like `max-age` (RFC 9111 section
+    /// 1.2.2).
     After(Duration),
 }
 
@@ -72,8 +73,9 @@ pub enum Expiry {
 pub enum PutOutcome {
     /// The document is stored.
     Stored,
-    /// Nothing was changed, because something newer is known: a document with a later ticket, or a delete after the
-    /// ticket; or the ticket is over ten minutes old. Get again, and fetch again if it misses.
+    /// Nothing was changed. Either the cache knows something newer (a document with a later ticket, or a delete or purge
+    /// after the ticket), or the ticket is over ten minutes old. What was fetched is good for the request at hand; for the
+    /// next one, get again.
     Superseded,
 }
 
@@ -82,49 +84,49 @@ pub enum PutOutcome {
 pub struct SweepOutcome {
     /// How many rows were removed.
     pub removed: u32,
-    /// Whether rows are left that another sweep would remove, even if this one met another and removed none. Go on while
-    /// there are.
+    /// Whether another sweep would remove more rows, even if this one met another sweep and removed none. Repeat while it
+    /// is true.
     pub more: bool,
 }
 
-/// What a cache has done and holds: see [`Cache::stats`](crate::Cache::stats). Totals count from when it was built, over
-/// all clones.
+/// What a cache has done and what it holds: see [`Cache::stats`](crate::Cache::stats). Totals count since the cache was
+/// built, over all clones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Statements that were sent: one round trip each.
+    /// Total: statements sent, one round trip each.
     pub statements: u64,
-    /// Statements that were prepared, on the first use by a connection: one round trip each.
+    /// Total: statements prepared, one round trip each, at the first use by a connection.
     pub statements_prepared: u64,
-    /// Connections that were opened.
+    /// Total: connections opened.
     pub connections_opened: u64,
-    /// Statements that looked up several documents at once, and how many documents those were.
+    /// Total: statements that looked up several documents.
     pub batches: u64,
-    /// See [`batches`](Self::batches).
+    /// Total: documents that those statements looked up.
     pub batched_keys: u64,
-    /// Instances of the component that were discarded because it failed.
+    /// Total: instances of the component that were discarded because it failed.
     pub instances_discarded: u64,
-    /// Calls that were refused at once, because they could not have been served in time.
+    /// Total: calls that were rejected at once because they could not have been served in time.
     pub shed: u64,
-    /// Gets that the near cache answered.
+    /// Total: gets that the near cache answered.
     pub near_hits: u64,
-    /// What the near cache holds now, in bytes.
+    /// Now: bytes in the near cache.
     pub near_bytes: u64,
-    /// Calls that wait for a worker now.
+    /// Now: calls that wait for a worker.
     pub waiting: usize,
-    /// Workers that serve calls now: each has a connection and an instance of the component, and does one thing at a time.
+    /// Now: workers that serve calls. Each has a connection and an instance of the component, and does one thing at a time.
     pub in_flight: usize,
-    /// Workers that exist now.
+    /// Now: workers.
     pub workers: usize,
-    /// Connections that are open now.
+    /// Now: connections that are open.
     pub connections: usize,
-    /// Connections that are being opened now.
+    /// Now: connections that are being opened.
     pub connecting: usize,
-    /// Connections on which an answer is overdue now.
+    /// Now: connections on which an answer is overdue.
     pub silent: usize,
 }
 
-/// Seconds since 1970, towards the past. What does not fit is out of every range that an expiry may have.
+/// Seconds since 1970, rounded towards the past. A time that does not fit is outside every range that an expiry may have.
 pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),

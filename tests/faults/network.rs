@@ -44,7 +44,7 @@ async fn answers_that_are_cut_in_the_middle() {
 /// What the server still counts of the connections that fell into the hole, nobody can tell it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole() {
-    let allowed = Allowed { left_over: 5, ..Allowed::default() };
+    let allowed = Allowed { remaining_processes: 5, ..Allowed::default() };
     behind_a_network("network: black hole for 5 s", Weather::Hole, 5, allowed).await;
 }
 

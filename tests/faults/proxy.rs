@@ -121,7 +121,7 @@ async fn carry(
             }
         }
     };
-    // When nothing is read any more, what is under way is still delivered; when nothing can be, it is over.
+    // When nothing is read any more, what is in flight is still delivered; when nothing can be, it is over.
     tokio::select! {
         () = write => {}
         () = async { read.await; std::future::pending().await } => {}

@@ -167,7 +167,7 @@ impl Caller<'_> {
     }
 }
 
-/// A call under way. Dropped with its future, it is written down as one whose caller did not wait.
+/// A call in flight. Dropped with its future, it is written down as one whose caller did not wait.
 struct Begun<'a> {
     record: &'a Record,
     node: usize,

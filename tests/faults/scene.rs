@@ -26,7 +26,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 const BACK_WITHIN: Duration = Duration::from_secs(1);
 const LATE_BY: Duration = Duration::from_millis(100);
 
-/// What a call takes at the most when all is well, on a busy machine.
+/// The longest a call takes when all is well, on a busy machine.
 const PROMPT: Duration = Duration::from_millis(300);
 
 /// Connections of a node: two for gets, two for puts and deletes, one for sweeps and what the host asks.
@@ -73,17 +73,21 @@ pub(crate) struct Allowed<'a> {
     /// Whether gets may.
     pub(crate) gets: bool,
     /// How many more connections the server may count than there may be: those that only one side knows to be over.
-    pub(crate) left_over: usize,
+    pub(crate) remaining_processes: usize,
 }
 
 impl Allowed<'_> {
     /// Nobody may notice.
-    pub(crate) const NOTHING: Self = Self { failures: &[], gets: false, left_over: 0 };
+    pub(crate) const NOTHING: Self = Self { failures: &[], gets: false, remaining_processes: 0 };
 }
 
 impl Default for Allowed<'_> {
     fn default() -> Self {
-        Self { failures: &[CallFailure::Unavailable, CallFailure::TimedOut], gets: true, left_over: 0 }
+        Self {
+            failures: &[CallFailure::Unavailable, CallFailure::TimedOut],
+            gets: true,
+            remaining_processes: 0,
+        }
     }
 }
 
@@ -200,7 +204,7 @@ impl Scene {
         assert!(late <= LATE_BY, "{}: a call ended {late:?} after its deadline", self.name);
         // That no call fails after a second has been judged; one that is merely slow may be so because the server still is.
         assert!(recovery <= 2 * BACK_WITHIN, "{}: back after {recovery:?}", self.name);
-        let connections = CONNECTIONS * self.nodes.len() + allowed.left_over;
+        let connections = CONNECTIONS * self.nodes.len() + allowed.remaining_processes;
         assert!((1..=connections).contains(&most), "{}: {most} connections", self.name);
         for node in &self.nodes {
             // A worker hands out its answer before it looks for the next work.

@@ -27,7 +27,7 @@ async fn nodes_outlive_everything_their_database_does() {
             let (kind, pause) = (random.u8(..5), Duration::from_millis(random.u64(..4_000)));
             scene.fault(async |server| one(server, kind, pause).await).await;
         }
-        stage = scene.end(Allowed { left_over: 15, ..Allowed::default() }).await;
+        stage = scene.end(Allowed { remaining_processes: 15, ..Allowed::default() }).await;
     }
 }
 

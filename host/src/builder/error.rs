@@ -26,7 +26,7 @@ pub enum BuildError {
     OutOfMemory,
     /// The operating system lets no memory of this process become executable.
     #[error(
-        "this process may not make memory executable, which running the component takes: allow it (systemd's \
+        "this process must be allowed to make memory executable, to run the component (systemd's \
          MemoryDenyWriteExecute=no)"
     )]
     NotExecutable,

@@ -100,7 +100,7 @@ fn what_a_write_overtook_is_not_kept() {
         near.write(written).ended(effect);
         asked.answered(&[hit("old")]);
         assert_eq!(kept(&near, URL), None);
-        assert!(near.flights.lock().keys.values().all(|marks| marks.gets == 0 && marks.writes == 0));
+        assert!(near.flights.lock().keys.values().all(|state| state.gets == 0 && state.writes == 0));
     }
 }
 
@@ -217,7 +217,7 @@ fn what_is_known_of_keys_stays_bounded() {
         drop(near.write(Some(&format!("{URL}?{number}"))));
         let mut flights = near.flights.lock();
         // As if a minute had gone by.
-        flights.keys.values_mut().for_each(|marks| marks.closed_until = None);
+        flights.keys.values_mut().for_each(|state| state.closed_until = None);
     }
     assert!(near.flights.lock().keys.len() <= 1_024);
 }

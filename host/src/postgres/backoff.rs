@@ -1,5 +1,5 @@
-//! How long to wait before connecting again: longer from failure to failure, and by chance, so that nodes which lost
-//! their database together do not return to it together.
+//! How long to wait before connecting again. The pause grows with each failure, with jitter, so that nodes which lost their
+//! database together do not return to it together.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
-/// A connection that lived for less counts as one more failure: else a server that ends each at once would see a new one
-/// at once.
+/// A connection that lived for less counts as a failure. Otherwise a server that ends each connection at once would see a
+/// new one at once.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// What the next attempt has to know of those before.

@@ -1,6 +1,6 @@
-//! An open connection: one statement at a time, and the socket is served only while somebody waits on it.
+//! An open connection: one statement at a time.
 //!
-//! Whoever asks polls the connection along, in the same task: an answer needs no other task to carry it.
+//! The task that waits for an answer also polls the socket, so no second task has to hand the answer over.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Connection {
         self.lost.as_ref()
     }
 
-    /// Whether it is to be replaced although it has not failed: another one fell silent after this one was last heard.
+    /// Whether it must be replaced although it has not failed: another connection fell silent after this one last answered.
     pub(crate) fn is_suspect(&self) -> bool {
         self.database.liveness.is_suspect(self.last_heard)
     }
@@ -97,7 +97,7 @@ impl Connection {
         if self.replaces_silent && !self.has_answered { liveness.first_silence() } else { liveness.silence() }
     }
 
-    /// Nobody listens to it any more.
+    /// Marks it as lost, unless it already is.
     pub(crate) fn lose(&mut self, failure: Failure) {
         self.lost.get_or_insert(failure);
     }
@@ -111,7 +111,7 @@ impl Connection {
         self.lose(Failure::Unavailable);
     }
 
-    /// Closes it, as the server expects it to be.
+    /// Closes it in an orderly way: the server is told.
     pub(crate) async fn close(self) {
         let Self { client, driver, .. } = self;
         drop(client);
@@ -195,8 +195,8 @@ impl Connection {
         answer
     }
 
-    /// Asks something on the host's own behalf. What takes longer than `patience` is given up together with the connection:
-    /// it only reads.
+    /// Runs a query on the host's own behalf, which only reads. If it takes longer than `patience`, it is given up together
+    /// with the connection.
     pub(crate) async fn ask<T>(
         &mut self,
         patience: Duration,
@@ -223,7 +223,7 @@ impl Connection {
     }
 }
 
-/// Serves the connection until there is an answer. The driver's end ends the wait as well: it lets go of all who wait.
+/// Polls the connection until there is an answer. When the driver ends, so does the wait: it fails all pending answers.
 async fn drive<T>(driver: &mut Driver, answer: impl Future<Output = T>) -> T {
     let mut answer = pin!(answer);
     std::future::poll_fn(|context| {

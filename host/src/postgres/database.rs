@@ -107,10 +107,10 @@ impl Database {
     }
 }
 
-/// What every connection begins with. A pooler in transaction mode may apply it to another connection than it will use:
-/// then those limits hold that are set on the role that logs in.
+/// SQL that every connection begins with. A pooler in transaction mode may apply it to a different connection than the one
+/// it uses later; then the limits that are set on the login role hold.
 ///
-/// Citus passes times on to its workers as text in the session's style, of which only ISO always reads back as it was.
+/// Citus passes times to its workers as text in the session's style, and only ISO always reads back unchanged.
 fn session_settings(limit: Duration) -> String {
     let limit = limit.as_millis();
     format!(

@@ -29,7 +29,7 @@ pub(crate) enum Failure {
     Certificates(CertificateError),
     #[error("the server refused the login with a client certificate: {}", .0.message())]
     ClientCertificate(Arc<DbError>),
-    #[error("connecting took too long, or nothing was heard for too long")]
+    #[error("connecting took too long, or nothing arrived for too long")]
     Silent,
     #[error("the server takes no writes")]
     ReadOnly,

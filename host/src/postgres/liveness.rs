@@ -1,20 +1,20 @@
 //! When a connection that does not answer is given up.
 //!
-//! The server ends a statement itself a little before the deadline, and says so. What is silent for some time longer has
-//! lost its network, or its server; or it is a commit, which no time limit of Postgres' ends while it waits for a standby
-//! or a disk. These cannot be told apart from here, and giving up a commit leaves its process behind on the server. So the
-//! server is asked, over another connection, whether it is still at work on the statement: while it is, the answer is
-//! waited for; if it is not, or has never heard of it, the connection is given up. That question is also the probe without
-//! which no connection is replaced: while nobody answers, all wait.
+//! The server ends a statement itself a little before the deadline, and reports that. A connection that stays silent longer
+//! has lost its network or its server; or it waits for a commit, which no Postgres time limit ends while it waits for a
+//! standby or a disk. The two look the same from here, and giving up on a commit leaves its process behind on the server.
+//! So the server is asked, over another connection, whether it is still working on the statement. While it is, the call
+//! waits; if it is not, or does not know the statement, the connection is given up. That question is also the probe without
+//! which no connection is replaced: while nothing answers, everything waits.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a host may leave a login without a word, and how long a new connection may leave its first statement without
-/// an answer where one before it fell silent. They are also how late the cache may come back after a network that
-/// swallowed everything, so they are short.
+/// How long a host may stay silent during a login, and how long a new connection may leave its first statement unanswered if
+/// the one before it fell silent. They also decide how late the cache recovers from a network that swallowed everything, so
+/// they are short.
 const LOGIN_SILENCE: Duration = Duration::from_millis(750);
 const FIRST_SILENCE: Duration = Duration::from_millis(500);
 
@@ -22,12 +22,12 @@ const FIRST_SILENCE: Duration = Duration::from_millis(500);
 /// so this may exceed their deadlines.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// Between two questions about the same statement: where the server is at work on it, and where nobody answered, which
-/// takes its time by itself.
+/// The pause between two questions about the same statement: while the server works on it, and after a question that
+/// nobody answered, which took time by itself.
 pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub(crate) const TRY_AGAIN_AFTER: Duration = Duration::from_millis(25);
 
-/// What counts as silence, and since when it has been known of any.
+/// How long silence may last, and when a connection last fell silent.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     /// The longest deadline of a call.
@@ -42,13 +42,13 @@ impl Liveness {
         Self { deadline, began: Instant::now(), silent_since: AtomicU64::new(0) }
     }
 
-    /// How long the server may work on one statement: a little less than the deadline, so that it gives up before the call
-    /// does, and says so.
+    /// How long the server may work on one statement: a little less than the deadline, so that it gives up first and reports
+    /// that.
     pub(crate) fn statement_limit(&self) -> Duration {
         (self.deadline * 9 / 10).max(Duration::from_millis(1))
     }
 
-    /// How long a statement may go without an answer: by then the server has stopped it and said so, even from afar.
+    /// How long a statement may go unanswered: by then the server has stopped it and reported that, even from far away.
     pub(crate) fn silence(&self) -> Duration {
         self.deadline + (self.deadline / 10).max(Duration::from_millis(50))
     }
@@ -64,19 +64,19 @@ impl Liveness {
         FIRST_SILENCE.max(self.deadline / 4)
     }
 
-    /// How long a worker for writes waits before it connects again, after so many connections in a row that answered nothing
-    /// at all: for each commit that hangs a process may be left behind on the server, where a pooler in between keeps it
-    /// from being asked about the right one.
+    /// How long a worker for writes waits before it connects again, after this many connections in a row that answered nothing
+    /// at all. Each commit that hangs may leave a process behind on the server, if a pooler in between hides which process
+    /// to ask about.
     pub(crate) fn pause(&self, unanswered: u32) -> Duration {
         if unanswered == 0 { Duration::ZERO } else { self.silence() * (1 << unanswered.min(4)) }
     }
 
-    /// A connection was given up that had not answered since then: what swallowed it may have swallowed others.
+    /// Notes that a connection was given up which had not answered since then. Whatever broke it may have broken others.
     pub(crate) fn given_up(&self, silent_since: Instant) {
         self.silent_since.fetch_max(self.nanos(silent_since), Ordering::Relaxed);
     }
 
-    /// Whether a connection that was last heard then may be gone too, and must not be used.
+    /// Whether a connection that last answered at that time may be broken too, and must not be used.
     pub(crate) fn is_suspect(&self, last_heard: Instant) -> bool {
         self.nanos(last_heard) < self.silent_since.load(Ordering::Relaxed)
     }

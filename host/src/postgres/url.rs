@@ -1,7 +1,7 @@
 //! The database URL: libpq's, with each of its options at work as there, or refused by name.
 //!
-//! libpq's default `sslmode=prefer` falls back to plaintext in silence. Here a connection over a network is encrypted
-//! and verified, or was asked to be plain in so many words.
+//! libpq's default `sslmode=prefer` falls back to plaintext silently. Here a connection over a network is encrypted and
+//! verified, unless plaintext is requested explicitly.
 
 mod error;
 mod options;

@@ -1,9 +1,8 @@
-//! What the guest answers, looked at before a caller sees it.
+//! Checks what the guest answers before a caller sees it.
 //!
-//! The rules keep all of this. It is for a component that does not: one with a fault, or one that somebody else built.
-//! Which documents there are has to be taken on its word; but no answer may be one that the interface rules out, that a
-//! caller cannot calculate with, or that writes lines of its own into a log. One that is counts as none: the call fails,
-//! and its instance is discarded.
+//! Our own rules always pass. The checks are for a faulty component, or one that somebody else built. Which documents exist
+//! must be taken on its word. But no answer may be one that the interface rules out, that overflows a caller's arithmetic,
+//! or that forges lines in a log. After such an answer the call fails, and the instance is discarded.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -73,7 +72,7 @@ pub(crate) fn lookup(lookup: wit::Lookup) -> wasmtime::Result<Lookup> {
 /// Only that it is one by its form: what is in it is the guest's business.
 fn ticket(text: String) -> wasmtime::Result<Ticket> {
     let is_one = (1..=TICKET_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_one { Ok(text.into()) } else { Err(Implausible("a ticket that is none").into()) }
+    if is_one { Ok(text.into()) } else { Err(Implausible("something that is not a ticket").into()) }
 }
 
 impl From<wit::PutOutcome> for PutOutcome {

@@ -1,6 +1,6 @@
-//! Who is let into a queue: a call that cannot be served by its deadline is better told at once.
+//! Which calls a queue admits: one that cannot be served before its deadline is better rejected at once.
 //!
-//! How long a queue takes follows from its length and from how long work lately took.
+//! The wait follows from the queue's length and from how long recent work took.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use crate::types::{Lookup, PutOutcome, SweepOutcome};
 const TRIES: u32 = 4;
 
 impl Executor {
-    /// Does what was asked for, in the span of whoever asked, and answers.
+    /// Does what was asked for, in the caller's span, and answers.
     pub(super) async fn run(&mut self, request: Request) {
         let (task, span) = request.begin();
         self.perform(task).instrument(span).await;
@@ -69,7 +69,7 @@ impl Executor {
         }
     }
 
-    /// Asks for all of them at once, and again over another connection if that one is lost.
+    /// Looks all of them up at once, and again over another connection if the first one is lost.
     async fn look_up(&mut self, gets: &[Get]) -> Vec<Result<Lookup, Error>> {
         let shared = self.shared.clone();
         gets.iter().for_each(|get| get.begin(gets.len()));
@@ -142,7 +142,7 @@ impl Executor {
         self.call(call).await.0.flatten()
     }
 
-    /// A put or delete of a key, or of all, of which the near cache learns what became of it.
+    /// A put or delete of a key, or of all keys. The near cache learns how it ended.
     async fn write<T>(
         &mut self,
         url: Option<&str>,

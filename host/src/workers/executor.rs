@@ -1,7 +1,7 @@
-//! What a worker does its work with: one connection and one instance of the component.
+//! What a worker owns: one connection and one instance of the component.
 //!
-//! It opens the connection, lends it to calls, and takes it back; it takes a new instance after any call that did not
-//! return. What calls there are is the business of `calls.rs`.
+//! It opens the connection, lends it to calls and takes it back, and replaces the instance after any call that did not
+//! return. The calls themselves are in `calls.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,7 +43,7 @@ impl Executor {
         Self { shared, sandbox, purpose, number, connection, failure, instance: None, gathers: false }
     }
 
-    /// Without a database there is never a connection, and every call is told so.
+    /// Opens the connection. Without a database there is none, and every call fails.
     pub(super) async fn connect(&mut self) -> Result<(), Failure> {
         let queue = self.shared.queue(self.purpose);
         let unanswered = queue.unanswered(self.number);
@@ -65,7 +65,7 @@ impl Executor {
         }
     }
 
-    /// Lets go of a connection that is lost.
+    /// Drops the connection if it is lost, and notes why.
     pub(super) fn look_after_connection(&mut self) {
         let Some(connection) = &mut self.connection else { return };
         let queue = self.shared.queue(self.purpose);
@@ -134,7 +134,7 @@ impl Executor {
         effect
     }
 
-    /// The guest did not answer, or not as it must.
+    /// What the caller gets when the guest gave no answer, or not a valid one.
     fn broken(&self, error: &wasmtime::Error) -> Error {
         let is_out_of_memory = sandbox::is_out_of_memory(error);
         let message = if is_out_of_memory {

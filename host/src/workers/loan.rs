@@ -1,7 +1,7 @@
 //! A connection, lent to one call.
 //!
-//! What a call may do with it: send statements of the list, with parameters of their types, until its deadline. What it
-//! leaves behind says what has become of the connection and of what was written.
+//! The call may send statements of the list, with parameters of their types, until its deadline. Afterwards the loan says
+//! what became of the connection and of what was written.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,12 +36,12 @@ impl Loan {
         Self { shared, connection, purpose, deadline, effect: Effect::None }
     }
 
-    /// By when the call must be over.
+    /// When the call must be over.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// The connection is given back, and it is told what became of what was written.
+    /// Gives back the connection, with what became of what was written.
     pub(crate) fn end(self) -> (Option<Connection>, Effect) {
         (self.connection.ok(), self.effect)
     }
@@ -103,8 +103,8 @@ impl Lent for Loan {
     }
 }
 
-/// Returns when a statement that was not answered by `silent_at` is not to be waited for any more: when the server says
-/// that it is not at work on it. See `postgres/liveness.rs`.
+/// Returns when it is no use to wait for a statement that was not answered by `silent_at`: the server says that it is not
+/// working on it. See `postgres/liveness.rs`.
 async fn given_up(shared: &Arc<Shared>, purpose: Purpose, process: i32, silent_at: Instant) {
     tokio::time::sleep_until(silent_at).await;
     let _silent = Silent::count(shared);
@@ -116,7 +116,7 @@ async fn given_up(shared: &Arc<Shared>, purpose: Purpose, process: i32, silent_a
             Some(false) if has_ended => return,
             // Its answer may be on the way.
             Some(false) => TRY_AGAIN_AFTER,
-            // Whoever asks for the others must not wait for them; and of a cache that is no more nobody is asked.
+            // The connection that asks about the others must not wait for them. A cache that is closed asks nobody.
             None if purpose == Purpose::Maintenance || shared.is_closed() => return,
             None => TRY_AGAIN_AFTER,
         };

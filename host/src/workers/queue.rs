@@ -1,8 +1,8 @@
 //! The queue in front of the workers of one purpose.
 //!
-//! First come, first served, except that deletes go before puts: a revocation must not stand behind a flood. Bounded in
-//! calls and bytes; what cannot be served in time is refused at the door. A call whose caller has gone, or whose time is
-//! up, is not begun.
+//! First come, first served, except that deletes go before puts: a revocation must not wait behind a flood. The queue is
+//! bounded in calls and bytes, and rejects calls that could not be served in time. A call whose caller has left, or whose
+//! deadline has passed, is not begun.
 
 mod waiting;
 
@@ -22,17 +22,17 @@ use crate::error::Error;
 use crate::log_limit::LogLimit;
 use crate::types::Lookup;
 
-/// A call is not let in: it could not be served in time.
+/// A call is rejected: it could not be served in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shed;
 
-/// Who is to serve a call that was let in.
+/// Which worker will serve a call that was admitted.
 pub(crate) enum Next {
-    /// A worker that is busy now.
+    /// One that is busy now.
     Busy,
-    /// This one waits for work.
+    /// One that waits for work, and has to be woken.
     Wake(Arc<Notify>),
-    /// There is none free, and may be one more: of this number.
+    /// A new one, which has to be started, with this number.
     Start(usize),
 }
 
@@ -60,7 +60,7 @@ struct State {
 
 enum Worker {
     Absent,
-    /// Without a connection, or about to let go of it.
+    /// Without a connection, or about to close it.
     Connecting,
     /// Waits to be woken.
     Idle(Arc<Notify>),
@@ -111,8 +111,8 @@ impl Queue {
         }
     }
 
-    /// Lets a get in. It shares the place of those that wait for the same URL; what is in flight for it began before, and
-    /// may be older than what this caller knows.
+    /// Admits a get. It shares the place of gets that wait for the same URL, but not the answer of one in flight, which began
+    /// earlier and may be older than what this caller knows.
     pub(crate) fn push_get(&self, url: &str, reply: Reply<Result<Lookup, Error>>) -> Result<Next, Shed> {
         let mut state = self.state.lock();
         let next = self.admit(&mut state, reply.deadline(), bytes_of_get(url), false)?;
@@ -120,7 +120,7 @@ impl Queue {
         Ok(next)
     }
 
-    /// Lets any other call in.
+    /// Admits any other call.
     pub(crate) fn push(&self, request: Request) -> Result<Next, Shed> {
         let mut state = self.state.lock();
         let next = self.admit(&mut state, request.deadline(), bytes_of(&request), request.urgent)?;
@@ -138,7 +138,7 @@ impl Queue {
             }
             let ahead = state.waiting.ahead(urgent, self.bounds.batch);
             let wait = || state.pace.wait(ahead, self.bounds.workers, state.busy_for(now));
-            // Whoever is next may be served whenever a worker ends, however long that has taken.
+            // The next in line is served as soon as any worker is free, however long others took.
             if ahead == 0 || now + wait() <= deadline {
                 return Ok(Next::Busy);
             }
@@ -151,7 +151,7 @@ impl Queue {
         Err(Shed)
     }
 
-    /// What a worker that is connected does next. If there is nothing it counts as idle, and is woken by `wake`.
+    /// The next work for a connected worker. If there is none, the worker is idle until `wake` is notified.
     pub(crate) fn take(&self, number: usize, wake: &Arc<Notify>) -> Option<Work> {
         let mut state = self.state.lock();
         let now = Instant::now();
@@ -163,7 +163,7 @@ impl Queue {
         work
     }
 
-    /// A worker has lost its connection, or has never had one. False if there is nothing to do: then it is no more.
+    /// A worker has no connection. False if there is no work either: the worker then ends.
     pub(crate) fn connects(&self, number: usize) -> bool {
         let mut state = self.state.lock();
         let needed = !state.closed && !state.waiting.is_empty();
@@ -171,8 +171,8 @@ impl Queue {
         needed
     }
 
-    /// A worker could not connect. What waits for it, unless other workers are there: then this one is no more, and leaves
-    /// that to them.
+    /// A worker could not connect. Returns all work that waits, or None if there are other workers, which will serve it: this
+    /// one then ends.
     pub(crate) fn take_unservable(&self, number: usize) -> Option<Vec<Work>> {
         let mut state = self.state.lock();
         state.workers[number] = Worker::Absent;
@@ -184,7 +184,7 @@ impl Queue {
         Some(std::iter::from_fn(|| state.waiting.next(&self.bounds, now)).collect())
     }
 
-    /// A worker that is idle is to let go of its connection. False if it has been given something to do meanwhile.
+    /// An idle worker wants to close its connection. False if it was given work meanwhile.
     pub(crate) fn retires(&self, number: usize) -> bool {
         let mut state = self.state.lock();
         let is_idle = matches!(state.workers[number], Worker::Idle(_));
@@ -194,7 +194,7 @@ impl Queue {
         is_idle
     }
 
-    /// A worker is no more, whatever it was at.
+    /// A worker has ended, whatever it was doing.
     pub(crate) fn left(&self, number: usize) {
         let mut state = self.state.lock();
         state.workers[number] = Worker::Absent;
@@ -215,7 +215,7 @@ impl Queue {
         }
     }
 
-    /// How many connections of this number, in a row, were given up that had answered nothing. None if the last one was not
+    /// How many connections of this worker in a row were given up without ever having answered. None if the last one was not
     /// given up.
     pub(crate) fn unanswered(&self, number: usize) -> Option<u32> {
         self.state.lock().unanswered[number]
@@ -225,7 +225,7 @@ impl Queue {
         self.state.lock().unanswered[number] = unanswered;
     }
 
-    /// Lets nobody in any more, and wakes those that wait for work, to end.
+    /// Admits no more calls, and wakes idle workers so that they end.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;

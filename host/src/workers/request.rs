@@ -14,13 +14,13 @@ use crate::error::Error;
 use crate::postgres::{Connection, Failure};
 use crate::types::{Lookup, PutOutcome, SweepOutcome};
 
-/// Anything but a get: something to be done by a worker. What is begun is ended, whether or not its caller still waits.
+/// Any call but a get. Once a worker has begun it, it is finished, whether or not its caller still waits.
 pub(crate) struct Request {
     interest: Arc<Interest>,
-    /// Whether it goes before others: a revocation must not stand behind a flood of puts, and what the host asks decides
+    /// Whether it goes before others: a revocation must not wait behind a flood of puts, and the host's own questions decide
     /// what becomes of connections.
     pub(super) urgent: bool,
-    /// What it occupies while it waits, beside its place.
+    /// Bytes that it occupies while it waits, besides its place.
     pub(super) bytes: usize,
     task: Task,
 }
@@ -70,7 +70,7 @@ impl Request {
         self.interest.lasts(now)
     }
 
-    /// What a worker does that begins with it, and the span of the call that it is part of.
+    /// Begins it: what to do, and the span of the call.
     pub(super) fn begin(self) -> (Task, Span) {
         self.interest.begin(1);
         (self.task, self.interest.span.clone())
@@ -145,7 +145,7 @@ impl<T> Reply<T> {
         self.interest.lasts(now)
     }
 
-    /// Whoever has gone does not hear it.
+    /// A caller that has left does not get it.
     pub(super) fn send(self, answer: T) {
         let _ = self.sender.send(answer);
     }
@@ -158,7 +158,7 @@ impl<T> Pending<T> {
         let together = self.interest.begun.load(Ordering::Relaxed);
         let answer = match answer {
             Ok(Ok(answer)) => Ok(answer),
-            // Dropped unanswered: nobody began with it in time, or the worker's runtime has ended.
+            // Dropped without an answer: no worker began it in time, or the runtime has ended.
             _ if together > 0 => Err(Missed::Late),
             _ => Err(Missed::NotBegun),
         };
@@ -166,7 +166,7 @@ impl<T> Pending<T> {
     }
 }
 
-/// Everybody who waits for the document of one URL: those who came before the statement began share its answer.
+/// All callers that wait for the document of one URL. Those that came before the statement began share its answer.
 #[derive(Debug)]
 pub(crate) struct Get {
     pub(crate) url: Arc<str>,

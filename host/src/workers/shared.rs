@@ -21,7 +21,7 @@ use crate::near_cache::NearCache;
 use crate::postgres::{Connection, Database, Failure};
 use crate::types::{Lookup, Stats};
 
-/// A role sees what processes of its own are at, and nothing of those of others.
+/// A role can see what its own processes are doing, but not those of other roles.
 const IS_AT_WORK: &str = "\
 select exists (
   select true from pg_catalog.pg_stat_activity
@@ -116,7 +116,7 @@ impl Shared {
         }
     }
 
-    /// Looks a document up, and returns once there is an answer or it is too late for one.
+    /// Looks a document up. Returns when there is an answer, or at the deadline.
     pub(crate) async fn get(self: &Arc<Self>, url: &str, deadline: Instant) -> Result<Lookup, Error> {
         let (reply, pending) = reply(deadline);
         let next = self.queue(Purpose::Read).push_get(url, reply);
@@ -125,7 +125,7 @@ impl Shared {
         answer
     }
 
-    /// Has something done by a worker of a purpose, and returns once there is an answer or it is too late for one.
+    /// Has a worker do something. Returns when there is an answer, or at the deadline.
     pub(crate) async fn submit<T, E: From<Missed>>(
         self: &Arc<Self>,
         purpose: Purpose,
@@ -157,8 +157,8 @@ impl Shared {
         self.submit(purpose, request).await
     }
 
-    /// Sets whoever serves a call to work, if it was let in, and waits for the answer. With it comes how many calls were
-    /// served together.
+    /// Wakes or starts the worker that serves a call, if it was admitted, and waits for the answer. Also returns how many calls
+    /// were served together.
     async fn answer<T, E: From<Missed>>(
         self: &Arc<Self>,
         purpose: Purpose,
@@ -175,8 +175,8 @@ impl Shared {
         (answer.map_err(E::from).flatten(), together)
     }
 
-    /// Whether the server is still at work on the statement of a process, which serves a connection of this purpose. None if
-    /// it cannot be asked. The connection for maintenance asks for the others, and one for gets asks about that.
+    /// Whether the server process of a connection is still working on its statement. None if the server cannot be asked. The
+    /// maintenance connection asks about the others, and a connection for gets asks about that one.
     pub(crate) async fn is_at_work(self: &Arc<Self>, process: i32, purpose: Purpose) -> Option<bool> {
         let over = match purpose {
             Purpose::Read | Purpose::Write => Purpose::Maintenance,
@@ -224,12 +224,12 @@ impl Shared {
         }
     }
 
-    /// Whether no call is let in any more.
+    /// Whether no more calls are admitted.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Lets no calls in any more. Workers end what they are at, and close their connections.
+    /// Admits no more calls. Workers serve what was admitted, close their connections, and end.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
         self.queues.iter().for_each(Queue::close);

@@ -1,7 +1,7 @@
 //! A worker: one task that owns one connection and one instance of the component, and does one thing at a time.
 //!
-//! Its life is [`run`](Worker::run): wait for work, connect if there is no connection, do it, hand out the answer. What it
-//! has begun it ends, whether or not anybody still waits: no statement is left half-way because a caller went.
+//! Its life is [`run`](Worker::run): wait for work, connect if there is no connection, do the work, hand out the answer. It
+//! finishes what it has begun, whether or not anybody still waits: no statement is abandoned because a caller left.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl Worker {
                 continue;
             }
             if self.executor.gathers {
-                // Those who have just had their answers ask again: one statement then carries all of them.
+                // Callers that just got their answers often ask again at once: one statement then carries all of them.
                 tokio::task::yield_now().await;
             }
             match queue.take(number, &self.wake) {
@@ -63,8 +63,7 @@ impl Worker {
         }
     }
 
-    /// Waits for work. Lets go of the connection if that ends, was not used for long enough, or is not to be trusted any
-    /// more.
+    /// Waits for work. Closes the connection if the server ended it, if it was not used for long enough, or if it is suspect.
     async fn rest(&mut self, queue: &Queue) {
         let Executor { shared, connection, number, .. } = &mut self.executor;
         let (Some(connection), Some(database)) = (connection, shared.database()) else { return };

@@ -26,7 +26,7 @@ pub enum DatabaseUrlError {
         "the database URL names no host: write it before the database, or as ?host=/directory for a Unix socket"
     )]
     Host,
-    /// A port is none.
+    /// A port is not a port number.
     #[error("a port of the database URL is not a number from 1 to 65535")]
     Port,
     /// The lists of hosts, addresses and ports do not fit each other.
@@ -54,7 +54,7 @@ pub enum DatabaseUrlError {
         /// What to do.
         instead: &'static str,
     },
-    /// The value of an option is none that it can have.
+    /// An option has a value that it cannot have.
     #[error("the option {name} of the database URL has to be {expected}")]
     Value {
         /// The option's name.

@@ -98,7 +98,7 @@ pub enum CheckError {
     )]
     Get,
     /// The server refused what the check asked.
-    #[error("the database refused the check: an operator has to look at the log")]
+    #[error("the database refused the check: the log has what the server said")]
     Storage,
 }
 

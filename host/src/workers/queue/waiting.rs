@@ -1,4 +1,4 @@
-//! What waits in a queue: in which order, for whom, and how much room it takes.
+//! What waits in a queue, in which order, and how much room it takes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const BATCH_BYTES: usize = 48 << 10;
 /// What a place occupies besides its text, in bytes, rounded up.
 const PLACE_BYTES: usize = 256;
 
-/// How many calls may be there before it is worth looking for those that nobody waits for.
+/// With fewer calls than this it is not worth looking for those that nobody waits for any more.
 pub(super) const FEW: usize = 64;
 
 /// Looking through all that waits takes a moment in which nobody else has the queue.
@@ -47,10 +47,10 @@ pub(super) struct Waiting {
     urgent: VecDeque<Request>,
     places: VecDeque<Place>,
     gets: HashMap<Arc<str>, Get>,
-    /// Callers, and what their calls occupy.
+    /// How many callers wait, and how many bytes their calls occupy.
     callers: usize,
     bytes: usize,
-    /// When there are so many callers, those that have gone are let go; and when that was done last.
+    /// At this many callers, calls that nobody waits for are dropped; and when that was last done.
     prune_at: usize,
     pruned: Option<Instant>,
 }
@@ -79,8 +79,8 @@ impl Waiting {
         self.callers
     }
 
-    /// Whether one more that occupies so much is more than there may be. What is urgent has room of its own, for a flood
-    /// must not keep it out.
+    /// Whether there is no room for one more call of this size. Urgent calls have room of their own: a flood must not keep
+    /// them out.
     pub(super) fn is_full(&self, urgent: bool, bytes: usize, bounds: &Bounds) -> bool {
         if urgent {
             return self.urgent.len() >= bounds.waiting;
@@ -173,8 +173,8 @@ impl Waiting {
         self.bytes -= bytes;
     }
 
-    /// Lets go of what nobody waits for any more: if there are twice as many as there were the last time, or if room is
-    /// needed, but not for each who finds none.
+    /// Drops calls that nobody waits for any more, if there are twice as many calls as last time, or if room is needed; but
+    /// not for every call that finds no room.
     pub(super) fn prune(&mut self, needs_room: bool, now: Instant) {
         let is_due = self.pruned.is_none_or(|pruned| now.duration_since(pruned) >= PRUNE_AGAIN_AFTER);
         if self.callers < self.prune_at.max(FEW) && !(needs_room && is_due) {
