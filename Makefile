@@ -38,7 +38,7 @@ fuzz: setup ## Look for input that breaks a rule, a minute for each kind of it (
 	@set -e; for target in $(FUZZ_TARGETS); do \
 		found=target/fuzz/found/$$target; kept=target/fuzz/kept/$$target; mkdir -p $$found; rm -rf $$kept; \
 		$(CORPUS) unpack $$target $$kept; \
-		$(CARGO_FUZZ) $$target $$found $$kept tests/documents -- $(FUZZ_LIMITS) -max_total_time=$(FUZZ_SECONDS); \
+		$(CARGO_FUZZ) $$target $$found $$kept -- $(FUZZ_LIMITS) -max_total_time=$(FUZZ_SECONDS); \
 		$(CARGO_FUZZ) $$target $$kept $$found -- $(FUZZ_LIMITS) -merge=1 -use_counters=0; \
 		$(CORPUS) pack $$target $$kept; \
 	done

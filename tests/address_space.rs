@@ -36,7 +36,12 @@ async fn a_process_can_have_many_caches_of_the_largest_setting() {
 async fn calls_for_which_there_is_no_address_space_are_shed() {
     let database = Database::new().await;
     let mut limited = Command::new(std::env::current_exe().unwrap());
-    limited.args(["--exact", "sandbox::too_many_calls_for_the_address_space", "--ignored", "--nocapture"]);
+    limited.args([
+        "--exact",
+        "address_space::too_many_calls_for_the_address_space",
+        "--ignored",
+        "--nocapture",
+    ]);
     limited.env("DATABASE_URL", database.app_url()).env("ADMIN_URL", database.url("postgres"));
     let output = tokio::task::spawn_blocking(move || limited.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

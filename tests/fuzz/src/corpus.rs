@@ -34,8 +34,8 @@ pub fn of(target: &str) -> io::Result<Vec<(String, String)>> {
     let mut inputs: Vec<_> =
         kept.into_iter().enumerate().map(|(at, kept)| (name(at, &kept), kept.input)).collect();
     if target == "metadata" {
-        let documents = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../documents"))?;
-        inputs.extend(documents.into_iter().map(|(name, text)| (format!("documents/{name}"), text)));
+        let documents = cimd_cache_documents::ALL.iter();
+        inputs.extend(documents.map(|document| (document.name.to_owned(), document.text.to_owned())));
     }
     Ok(inputs)
 }

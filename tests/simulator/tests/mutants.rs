@@ -173,8 +173,9 @@ impl Workspace {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
         fs::create_dir_all(&directory).unwrap();
         let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
-        let members = manifest.lines().find(|line| line.starts_with("members")).unwrap();
-        let manifest = manifest.replace(members, &format!("members = {MEMBERS:?}"));
+        let begin = manifest.find("members = [").unwrap();
+        let end = begin + manifest[begin..].find(']').unwrap() + 1;
+        let manifest = manifest.replace(&manifest[begin..end], &format!("members = {MEMBERS:?}"));
         // The profiles are for speed at run time; here compiling takes the time.
         let profiles = manifest.find("[profile.").unwrap_or(manifest.len());
         fs::write(directory.join("Cargo.toml"), &manifest[..profiles]).unwrap();
