@@ -29,6 +29,7 @@ mod repair;
 mod role;
 mod sandbox;
 mod schema;
+mod service;
 mod simulated;
 mod sweep;
 mod transport;

@@ -5,6 +5,7 @@ mod commands;
 mod demo;
 mod outcome;
 mod pages;
+mod serve;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -33,7 +34,12 @@ async fn main() -> ExitCode {
         }
         Err(usage) => usage.exit(),
     };
-    let level = if arguments.verbose { LevelFilter::DEBUG } else { LevelFilter::OFF };
+    let level = match (arguments.verbose, &arguments.command) {
+        (true, _) => LevelFilter::DEBUG,
+        // A service has nobody to print to but its log.
+        (false, Command::Serve(_)) => LevelFilter::INFO,
+        (false, _) => LevelFilter::OFF,
+    };
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(colours).init();
 
@@ -59,6 +65,8 @@ async fn run(arguments: Arguments) -> Result<Outcome, Failed> {
         Command::Sweep(sweep) => commands::sweep(&database, format, sweep).await,
         Command::Migrate(migrate) => commands::migrate(&database, format, migrate).await,
         Command::Component(component) => commands::component(component),
+        Command::Serve(serve) => serve::serve(&database, serve).await,
+        Command::Health(health) => serve::health(&health),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { subcommand } => pages::man(subcommand.as_deref()),
         // Dropped, it stops its Postgres. A signal ends the others as it ends any program, also while they wait for their

@@ -173,7 +173,7 @@ impl From<MigrateError> for Failed {
 }
 
 /// The text of an error, and behind it those of its causes.
-fn with_causes(error: &dyn Error) -> String {
+pub(super) fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |error| (**error).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,0 +1,48 @@
+//! The cache over HTTP: for authorization servers that are not written in Rust, on a Unix socket beside them.
+//!
+//! [`serve`] is the whole service: it listens, checks who may call, counts, sweeps, and drains when it stops.
+//! `cimd-cache serve` is a thin user of it. [`router`] is the interface alone, for a program with an axum of its own:
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! let cache = cimd_cache::Cache::builder().database_url("postgres://cimd_cache_app@localhost/auth").build()?;
+//! let router = axum::Router::new().nest("/cache", cimd_cache_service::router(cache));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! axum::serve(listener, router).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The interface is `/v1`, described by [`OPENAPI`] and in `docs/operating.md`. It may change until 1.0.
+//!
+//! From the bottom: `role`, `stop` and `peer` are words that several files need; `problem`, `query`, `request` and `answer`
+//! are about one request; `calls` makes a call of it; `tokens` and `access` decide who may; `health` and `metrics` are what
+//! operators see; `router` and `ops` are the routes; `listen` and `connections` are the network; `sweeper` works in the
+//! background; `service` is the life of it all.
+
+mod access;
+mod answer;
+mod calls;
+mod connections;
+mod health;
+mod listen;
+mod metrics;
+mod openapi;
+mod ops;
+mod peer;
+mod problem;
+mod query;
+mod request;
+mod role;
+mod router;
+mod service;
+mod stop;
+mod sweeper;
+mod tokens;
+
+pub use crate::listen::{Address, Listen, ListenError, SocketAccess};
+pub use crate::openapi::OPENAPI;
+pub use crate::role::{Role, RoleError, Roles};
+pub use crate::router::router;
+pub use crate::service::{ServeError, Settings, serve};
+pub use crate::tokens::TokenError;

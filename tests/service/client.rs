@@ -1,0 +1,76 @@
+//! A client of HTTP/1.1 that sends what it is given, byte for byte, and keeps its connection.
+
+use serde_json::Value;
+use support::json_of;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+pub(super) struct Client(Box<dyn Stream>);
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    headers: Vec<(String, String)>,
+    pub(super) body: String,
+}
+
+impl Client {
+    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(Box::new(stream))
+    }
+
+    /// A call with a method and path, and a JSON body if there is one.
+    pub(super) async fn call(&mut self, request: &str, body: Option<&str>) -> Answer {
+        let body = match body {
+            Some(body) => {
+                format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+            }
+            None => "Content-Length: 0\r\n\r\n".to_owned(),
+        };
+        self.send(&format!("{request} HTTP/1.1\r\nHost: localhost\r\n{body}")).await
+    }
+
+    pub(super) async fn send(&mut self, request: &str) -> Answer {
+        // What is refused early may be closed before all of it is written.
+        let _ = self.0.write_all(request.as_bytes()).await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.0.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<_> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect();
+        let length = headers.iter().find(|(name, _)| name == "content-length").unwrap().1.parse().unwrap();
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        Answer { status, headers, body: String::from_utf8(body).unwrap() }
+    }
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        json_of(&self.body)
+    }
+
+    /// The status and code of a problem.
+    pub(super) fn problem(&self) -> (u16, String) {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = json_of(&self.body);
+        assert_eq!(problem["status"], self.status);
+        let code = problem["code"].as_str().unwrap();
+        assert_eq!(problem["type"], format!("urn:cimd-cache:problem:{code}"));
+        (self.status, code.to_owned())
+    }
+}

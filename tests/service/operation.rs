@@ -1,0 +1,80 @@
+//! How the service stops, and what operators see of it.
+
+use serde_json::json;
+use support::{Database, ID, document, one, row};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+use super::client::{Answer, Client};
+use super::{ENCODED, Service, get};
+
+/// A service that is told to stop answers what it has let in, and then nobody can connect.
+#[tokio::test]
+async fn calls_in_flight_are_answered_before_the_service_ends() {
+    let database = Database::new().await;
+    let service = Service::start(&database).await;
+    let socket = service.socket();
+    let mut client = service.client().await;
+    let mut idle = service.client().await;
+    assert_eq!(idle.call(&get(ENCODED), None).await.status, 200);
+    let mut admin = database.admin().await;
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("lock table cimd_cache.client_id_metadata in exclusive mode").await.unwrap();
+    let put = format!("PUT /v1/document?client_id={ENCODED}&ticket=none&expires_in=60");
+    let put = tokio::spawn(async move { client.call(&put, Some(&document(1))).await });
+    let waits =
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and usename = 'cimd_cache_app'";
+    let other = database.admin().await;
+    while one::<i64>(&other, waits, &[]).await == 0 {}
+    let stopping = tokio::spawn(service.stop());
+    while UnixStream::connect(&socket).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!stopping.is_finished());
+    lock.rollback().await.unwrap();
+    assert_eq!(put.await.unwrap().json(), json!({ "outcome": "stored" }));
+    stopping.await.unwrap();
+    assert!(row(&other, ID).await.is_some());
+}
+
+/// Whoever operates it learns how it is, and nothing about clients.
+#[tokio::test]
+async fn operators_see_health_and_counts() {
+    let database = Database::new().await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let service = Service::start_with(&database, |mut settings| {
+        settings.ops_listen = Some(free);
+        settings
+    })
+    .await;
+    let ask = async |path: &str| -> Answer {
+        let mut client = Client::new(TcpStream::connect(free).await.unwrap());
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+    };
+    assert_eq!(ask("/health/live").await.body, "live\n");
+    while ask("/health/ready").await.status != 200 {}
+    let mut client = service.client().await;
+    client.call(&get(ENCODED), None).await;
+    client.call(&get("a&secret=hush"), None).await;
+    assert_eq!(ask("/health/database").await.body, "up\n");
+    let metrics = ask("/metrics").await.body;
+    for line in [
+        "cimd_cache_calls_total{call=\"get\",outcome=\"miss\"} 1",
+        "cimd_cache_problems_total{code=\"unknown-parameter\"} 1",
+        "cimd_cache_up 1",
+        "cimd_cache_statements_total ",
+        "# EOF",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert!(!metrics.contains("client.example") && !metrics.contains("hush"));
+    let series = metrics.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series < 400, "{series}");
+    assert_eq!(ask("/v1/document?client_id=a").await.status, 404);
+
+    // The database is away: that is said, and does not take the service out of rotation.
+    let admin = database.admin().await;
+    admin.batch_execute("alter table cimd_cache.purge rename to gone").await.unwrap();
+    assert_eq!(client.call(&get(ENCODED), None).await.status, 500);
+    assert_eq!((ask("/health/database").await.status, ask("/health/ready").await.status), (503, 200));
+    service.stop().await;
+}
