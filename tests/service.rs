@@ -2,7 +2,6 @@
 
 mod access;
 mod calls;
-mod client;
 mod operation;
 
 use std::path::PathBuf;
@@ -11,12 +10,11 @@ use std::time::Duration;
 use cimd_cache::Cache;
 use cimd_cache_service::{Listen, ServeError, Settings, serve};
 use support::Database;
+use support::http::Client;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-
-use self::client::Client;
 
 /// The client_id of most tests, percent-encoded.
 const ENCODED: &str = "https%3A%2F%2Fclient.example%2Fmetadata.json";

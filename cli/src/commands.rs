@@ -264,6 +264,6 @@ async fn diagnosed<T>(cache: &Cache, began: Instant, result: Result<T, Error>) -
     match cache.with_deadline(left).check().await {
         // What it could not find out in the rest of the time is no cause.
         Ok(_) | Err(CheckError::Connection(ConnectError::TimedOut)) => Err(error.into()),
-        Err(found) => Err(found.into()),
+        Err(found) => Err(Failed::from(found).of(&error)),
     }
 }

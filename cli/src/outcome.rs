@@ -36,6 +36,8 @@ impl Outcome {
 #[error("{text}")]
 pub(super) struct Failed {
     pub(super) status: u8,
+    /// For programs: a case of the library's error, or a word for what else went wrong.
+    code: &'static str,
     text: String,
 }
 
@@ -61,24 +63,29 @@ Exit status:
     6  output: the result could not be written; the command was done all the same
   130  interrupted
 
-With --format json a command that answers prints one object on the standard output, also when it failed:
-{\"outcome\":\"error\",\"status\":3,\"error\":\"...\"}. Without, a failure is one sentence on the standard error.";
+With --format json a command that answers prints one object on stdout, even if it failed:
+{\"outcome\":\"error\",\"status\":3,\"code\":\"unavailable\",\"error\":\"...\"}. Without, a failure is one sentence on stderr.";
 
 impl Failed {
     pub(super) fn usage(text: impl Into<String>) -> Self {
-        Self { status: USAGE, text: text.into() }
+        Self { status: USAGE, code: "usage", text: text.into() }
     }
 
+    /// A document that the library does not even get to see.
     pub(super) fn refused(text: impl Into<String>) -> Self {
-        Self { status: REFUSED, text: text.into() }
+        Self { status: REFUSED, code: "invalid-metadata", text: text.into() }
     }
 
     pub(super) fn database(text: impl Into<String>) -> Self {
-        Self { status: DATABASE, text: text.into() }
+        Self { status: DATABASE, code: "not-ready", text: text.into() }
     }
 
     pub(super) fn output(file: &Path, error: &io::Error) -> Self {
-        Self { status: OUTPUT, text: format!("cannot write {}: {}", file.display(), error.kind()) }
+        Self {
+            status: OUTPUT,
+            code: "output",
+            text: format!("cannot write {}: {}", file.display(), error.kind()),
+        }
     }
 
     /// Of the standard output.
@@ -87,7 +94,12 @@ impl Failed {
             io::ErrorKind::BrokenPipe => String::new(),
             kind => format!("cannot write to the standard output: {kind}"),
         };
-        Self { status: OUTPUT, text }
+        Self { status: OUTPUT, code: "output", text }
+    }
+
+    /// The same, of a call that failed with `error`: a check has found why, and programs go by the call.
+    pub(super) fn of(self, error: &cimd_cache::Error) -> Self {
+        Self { code: error.code(), ..self }
     }
 
     /// Tells the user: as an object on stdout if results are asked for as JSON, else on stderr. If that is gone too, there
@@ -97,7 +109,8 @@ impl Failed {
             return;
         }
         if as_json && self.status != OUTPUT {
-            let error = json!({ "outcome": "error", "status": self.status, "error": self.text });
+            let error =
+                json!({ "outcome": "error", "status": self.status, "code": self.code, "error": self.text });
             let _ = print(format!("{error}\n"));
         } else {
             let _ = writeln!(io::stderr(), "error: {}", self.text);
@@ -129,7 +142,7 @@ impl From<cimd_cache::Error> for Failed {
         use cimd_cache::Error;
 
         let text = error.to_string();
-        match error {
+        let failed = match error {
             Error::InvalidUrl(_)
             | Error::InvalidMetadata(_)
             | Error::InvalidExpiry(_)
@@ -137,7 +150,8 @@ impl From<cimd_cache::Error> for Failed {
             // The same words for a user of the command as `check` has.
             Error::NotConfigured => Self::from(CheckError::NotConfigured),
             Error::Unavailable | Error::TimedOut | Error::Storage => Self::database(text),
-        }
+        };
+        failed.of(&error)
     }
 }
 

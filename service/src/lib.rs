@@ -1,7 +1,7 @@
 //! The cache over HTTP: for authorization servers that are not written in Rust, on a Unix socket beside them.
 //!
 //! [`serve`] is the whole service: it listens, checks who may call, counts, sweeps, and drains when it stops.
-//! `cimd-cache serve` is a thin user of it. [`router`] is the interface alone, for a program with an axum of its own:
+//! `cimd-cache serve` is a thin user of it. [`router()`] is the interface alone, for a program with an axum of its own:
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {

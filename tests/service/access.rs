@@ -3,10 +3,10 @@
 use cimd_cache::Cache;
 use cimd_cache_service::{Settings, serve};
 use support::Database;
+use support::http::{Answer, Client};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::client::{Answer, Client};
 use super::{ENCODED, Service, get, listen};
 
 /// A port can be reached by everybody on the machine, and through a browser by every page.

@@ -1,10 +1,10 @@
 //! How the service stops, and what operators see of it.
 
 use serde_json::json;
+use support::http::{Answer, Client};
 use support::{Database, ID, document, one, row};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::client::{Answer, Client};
 use super::{ENCODED, Service, get};
 
 /// A service that is told to stop answers what it has let in, and then nobody can connect.

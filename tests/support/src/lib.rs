@@ -4,6 +4,7 @@
 #![allow(clippy::missing_panics_doc, reason = "all of it panics when it fails")]
 
 mod database;
+pub mod http;
 mod log;
 mod wire;
 

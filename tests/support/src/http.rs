@@ -1,29 +1,40 @@
 //! A client of HTTP/1.1 that sends what it is given, byte for byte, and keeps its connection.
 
 use serde_json::Value;
-use support::json_of;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::json_of;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-pub(super) struct Client(Box<dyn Stream>);
+/// A connection of a client.
+pub struct Client(Box<dyn Stream>);
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub struct Answer {
+    /// The status.
+    pub status: u16,
     headers: Vec<(String, String)>,
-    pub(super) body: String,
+    /// The body.
+    pub body: String,
 }
 
 impl Client {
-    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+    /// Speaks over a connection that is open.
+    pub fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         Self(Box::new(stream))
     }
 
     /// A call with a method and path, and a JSON body if there is one.
-    pub(super) async fn call(&mut self, request: &str, body: Option<&str>) -> Answer {
+    pub async fn call(&mut self, request: &str, body: Option<&str>) -> Answer {
         let body = match body {
             Some(body) => {
                 format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -33,7 +44,8 @@ impl Client {
         self.send(&format!("{request} HTTP/1.1\r\nHost: localhost\r\n{body}")).await
     }
 
-    pub(super) async fn send(&mut self, request: &str) -> Answer {
+    /// Sends a request as it is, and reads the answer.
+    pub async fn send(&mut self, request: &str) -> Answer {
         // What is refused early may be closed before all of it is written.
         let _ = self.0.write_all(request.as_bytes()).await;
         let mut head = Vec::new();
@@ -55,17 +67,19 @@ impl Client {
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    /// A header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn json(&self) -> Value {
+    /// The body of a call that was answered.
+    pub fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         json_of(&self.body)
     }
 
     /// The status and code of a problem.
-    pub(super) fn problem(&self) -> (u16, String) {
+    pub fn problem(&self) -> (u16, String) {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = json_of(&self.body);
         assert_eq!(problem["status"], self.status);

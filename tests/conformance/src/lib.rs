@@ -1,0 +1,51 @@
+//! The contract as data, and what holds a way into the cache against it: see `README.md` beside this crate.
+//!
+//! `case` is what may stand in a file, `value` how values are written there, `expect` how answers are compared with them.
+//! `way` is a process that is asked, `stage` the database with its faults, and `run` plays a case on both.
+
+#![allow(clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
+
+mod case;
+mod expect;
+mod run;
+mod stage;
+mod value;
+mod way;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub use crate::case::Case;
+pub use crate::run::run;
+pub use crate::way::{Request, Way};
+
+/// All cases, in the order of their files and in these.
+///
+/// # Errors
+///
+/// When a file is not a list of cases.
+pub fn cases() -> Result<Vec<Case>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let mut files: Vec<_> =
+        std::fs::read_dir(directory)?.map(|file| file.map(|file| file.path())).collect::<Result<_, _>>()?;
+    files.sort();
+    let mut all = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file)?;
+        let cases: Vec<Case> = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
+        all.extend(cases);
+    }
+    Ok(all)
+}
+
+/// The cases that a way in cannot pass, each with the reason.
+///
+/// # Errors
+///
+/// When there is no such file, or it is not an object of strings.
+pub fn exceptions(way: &str) -> Result<std::collections::BTreeMap<String, String>> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("ways").join(format!("{way}.json"));
+    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| file.display().to_string())
+}
