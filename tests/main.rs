@@ -7,7 +7,9 @@
 mod program;
 
 mod address_space;
+mod answers;
 mod callers;
+mod command_errors;
 mod command_line;
 mod component;
 mod connections;

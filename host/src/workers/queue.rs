@@ -166,8 +166,13 @@ impl Queue {
     /// A worker has no connection. False if there is no work either: the worker then ends.
     pub(crate) fn connects(&self, number: usize) -> bool {
         let mut state = self.state.lock();
-        let needed = !state.closed && !state.waiting.is_empty();
-        state.workers[number] = if needed { Worker::Connecting } else { Worker::Absent };
+        // After the queue was closed too: what it has admitted is served.
+        let needed = !state.waiting.is_empty();
+        if needed {
+            state.workers[number] = Worker::Connecting;
+        } else {
+            self.leave(&mut state, number);
+        }
         needed
     }
 
@@ -175,8 +180,10 @@ impl Queue {
     /// one then ends.
     pub(crate) fn take_unservable(&self, number: usize) -> Option<Vec<Work>> {
         let mut state = self.state.lock();
-        state.workers[number] = Worker::Absent;
-        if state.workers.iter().any(|worker| !matches!(worker, Worker::Absent)) {
+        let is_other =
+            |(other, worker): (usize, &Worker)| other != number && !matches!(worker, Worker::Absent);
+        if state.workers.iter().enumerate().any(is_other) {
+            self.leave(&mut state, number);
             return None;
         }
         state.workers[number] = Worker::Connecting;
@@ -196,7 +203,10 @@ impl Queue {
 
     /// A worker has ended, whatever it was doing.
     pub(crate) fn left(&self, number: usize) {
-        let mut state = self.state.lock();
+        self.leave(&mut self.state.lock(), number);
+    }
+
+    fn leave(&self, state: &mut State, number: usize) {
         state.workers[number] = Worker::Absent;
         if state.closed {
             self.left.notify_waiters();

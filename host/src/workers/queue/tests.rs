@@ -1,5 +1,7 @@
 //! Who is let in, who is served first, and by whom.
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::workers::request::{Missed, Pending, Task, reply};
 
@@ -195,4 +197,22 @@ async fn what_waits_without_a_connection_is_told_so_unless_another_worker_has_on
     let _more = ["c", "d"].map(|url| get(&queue, url).unwrap());
     assert_eq!(taken(&queue, 1).len(), 1);
     assert_eq!(taken_by(0), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_queue_serves_what_it_admitted_and_has_ended_when_its_last_worker_has() {
+    let queue = queue(2, 1, 100);
+    let _both = ["a", "b"].map(|url| get(&queue, url).unwrap());
+    queue.close();
+    assert!(get(&queue, "c").is_err());
+    // Neither has a connection yet. One serves, and the other finds nothing to do.
+    assert!(queue.connects(0) && queue.connects(1));
+    assert_eq!((taken(&queue, 0).len(), taken(&queue, 0).len()), (1, 1));
+    let mut ended = std::pin::pin!(queue.ended());
+    assert!((&mut ended).now_or_never().is_none());
+    assert!(!queue.connects(1));
+    assert!((&mut ended).now_or_never().is_none(), "the other one is there");
+    queue.left(0);
+    assert!(ended.now_or_never().is_some());
+    queue.ended().await;
 }
