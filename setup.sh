@@ -47,6 +47,7 @@ if ! has_postgres; then
 fi
 
 if [ "${1:-}" = tests ]; then
+    command -v python3 >/dev/null || install python3-minimal >&2 || fail "there is no python3, for the test of the Python client"
     for program in pgbouncer faketime; do
         command -v $program >/dev/null || [ -x /usr/sbin/$program ] || install $program >&2 ||
             echo "setup: without the program $program a fault test is skipped" >&2

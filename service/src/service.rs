@@ -19,6 +19,9 @@ use crate::role::Roles;
 use crate::tokens::{TokenError, Tokens};
 use crate::{ops, router, sweeper};
 
+/// The most connections of operators.
+const OPERATORS: usize = 64;
+
 /// How a service is set up.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -128,17 +131,20 @@ pub async fn serve(
             Network { tokens: tokens.clone(), hosts }
         });
         tracing::info!(address = %listen.address, roles = %listen.roles, "listening");
-        listeners.push((listener, calls.clone(), Some(Access { roles: listen.roles, network })));
+        let access = Some(Access { roles: listen.roles, network });
+        listeners.push((listener, calls.clone(), access, room.clone()));
     }
     if let Some(address) = settings.ops_listen {
         let address = Address::Tcp(address);
         let bound = listen::bind(&address, settings.socket).await;
         let listener = bound.map_err(|cause| ServeError::Listen { address: address.clone(), cause })?;
-        listeners.push((listener, ops::router(cache.clone(), metrics.clone(), health.clone()), None));
+        let router = ops::router(cache.clone(), metrics.clone(), health.clone());
+        // Room of its own: operators must get in when clients have taken all of theirs.
+        listeners.push((listener, router, None, Arc::new(Semaphore::new(OPERATORS))));
     }
     let mut tasks = JoinSet::new();
-    for (listener, router, access) in listeners {
-        let (metrics, room, stopping) = (metrics.clone(), room.clone(), stopping.clone());
+    for (listener, router, access, room) in listeners {
+        let (metrics, stopping) = (metrics.clone(), stopping.clone());
         tasks.spawn(connections::serve(listener, Serving { router, access, metrics, room, stopping }));
     }
     tasks.spawn(health.watch(cache.clone()));

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// The ways in that have to pass.
-const WAYS: [&str; 3] = ["library", "command", "service"];
+const WAYS: [&str; 4] = ["library", "command", "service", "python"];
 
 /// Cases at once: each has two processes, which compile the component.
 const AT_ONCE: usize = 4;
@@ -35,6 +35,7 @@ async fn main() -> ExitCode {
             "library" => lines::serve(library::Library::open()).await,
             "command" => lines::serve(command::CommandLine::open()).await,
             "service" => lines::serve(service::Service::open().await).await,
+            "python" => service::Service::open().await.with("python3", "python.py").await,
             mutant => lines::serve(mutant::Mutant::open(mutant)).await,
         }
         return ExitCode::SUCCESS;

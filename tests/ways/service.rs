@@ -37,6 +37,18 @@ impl Service {
         service
     }
 
+    /// A client of the service in another language, which is a way in by itself: a program and its script in this directory.
+    pub(crate) async fn with(&self, program: &str, script: &str) {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/ways");
+        let mut client = Command::new(program);
+        client
+            .arg(format!("{directory}/{script}"))
+            .env("CIMD_CACHE_SOCKET", self.socket())
+            .kill_on_drop(true);
+        let ended = client.status().await.unwrap_or_else(|error| panic!("{program} cannot be run: {error}"));
+        assert!(ended.success(), "{script}: {ended}");
+    }
+
     fn socket(&self) -> PathBuf {
         self.directory.path().join("cache.sock")
     }

@@ -32,8 +32,18 @@ pub async fn run(case: &Case, way: &Command) -> Result<()> {
             break;
         }
     }
-    let Play { stage, nodes, .. } = play;
-    drop(nodes);
+    let Play { stage, nodes, flights, .. } = play;
+    for (_, flight) in flights {
+        // A case that failed may have left some.
+        let _ = flight.await;
+    }
+    for node in nodes {
+        let ended = match Arc::into_inner(node) {
+            Some(node) => node.end().await,
+            None => Ok(()),
+        };
+        result = result.and(ended);
+    }
     stage.end().await;
     result
 }

@@ -29,11 +29,11 @@ pub struct Request {
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>>;
 
-/// One copy of a way in. It ends when this is dropped.
+/// One copy of a way in.
 pub struct Way {
     stdin: AsyncMutex<(ChildStdin, u64)>,
     waiting: Waiting,
-    _child: Child,
+    child: Child,
 }
 
 impl Way {
@@ -73,7 +73,21 @@ impl Way {
                 }
             }
         });
-        Ok(Self { stdin: AsyncMutex::new((stdin, 0)), waiting, _child: child })
+        Ok(Self { stdin: AsyncMutex::new((stdin, 0)), waiting, child })
+    }
+
+    /// Closes its stdin, and waits until it has ended: it may have processes of its own to end.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end, or not well.
+    pub async fn end(self) -> Result<()> {
+        let Self { stdin, mut child, .. } = self;
+        drop(stdin);
+        let ended = tokio::time::timeout(ANSWERS_WITHIN, child.wait()).await;
+        let status = ended.context("the way in does not end though its stdin has")??;
+        anyhow::ensure!(status.success(), "the way in ended with {status}");
+        Ok(())
     }
 
     /// Asks, and returns the answer without its id: `{"ok": …}` or `{"error": …}`.
