@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
 use crate::bindings::cimd::cache::sql::Value;
-use crate::postgres::{Connected, Connector, DatabaseUrl, LONG_PATIENCE, values};
+use crate::postgres::{Connected, Connector, DatabaseUrl, LONG_TIMEOUTS, values};
 use crate::schema::Schema;
 
 /// Opens a connection by the same rules as the cache's, for other ways to use the same database. It ends when the client
@@ -18,7 +18,7 @@ use crate::schema::Schema;
 ///
 /// When there is no connection.
 pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<(Client, impl Future<Output = ()> + Send + use<>)> {
-    let connected = Connector::new(url)?.connect("", LONG_PATIENCE).await;
+    let connected = Connector::new(url)?.connect("", LONG_TIMEOUTS).await;
     let Connected { client, driver, .. } = connected?;
     Ok((client, driver))
 }

@@ -21,7 +21,7 @@ mod tls;
 mod url;
 pub(crate) mod values;
 
-pub(crate) use self::connect::{Connected, Connector, LONG_PATIENCE};
+pub(crate) use self::connect::{Connected, Connector, LONG_TIMEOUTS};
 pub use self::connect_error::ConnectError;
 pub(crate) use self::connection::Connection;
 pub(crate) use self::database::{Database, Settings};

@@ -23,8 +23,8 @@ use crate::bindings::{CimdCache, CimdCachePre};
 /// fault in the guest could take.
 const MEMORY_BYTES: usize = 4 << 20;
 
-/// How much address space an instance's memory has around it, in bytes. Nothing relies on it: it is there to stop what a
-/// fault in the compiler could let through.
+/// Unused address space around an instance's memory, in bytes. Nothing relies on it; it would stop an access that a fault in
+/// the compiler let through.
 const GUARD_BYTES: u64 = 64 << 10;
 
 /// What a component may consist of: its module, the adapters around it, and their tables.
@@ -32,10 +32,9 @@ const CORE_INSTANCES: usize = 4;
 const TABLES: usize = 2;
 const TABLE_ELEMENTS: usize = 20_000;
 
-/// The most that the guest may have the host copy at once, in bytes: a statement with its parameters, or an answer.
-/// Both are bounded more closely, but only when they are there to be looked at, and a list of one text many times over
-/// takes next to nothing of the guest's memory. The largest result that it can have had from the database, and as much as
-/// its texts take beside.
+/// The most bytes that the guest can make the host copy at once: a statement with its parameters, or an answer. Both have
+/// closer limits, but those are checked after the copy, and a list that names one text many times takes almost none of the
+/// guest's memory. Enough for the largest result from the database, plus the overhead of its texts.
 const COPIED_BYTES: usize = 3 << 20;
 
 /// The most that a guest may have on its stack, in bytes, and the stack of the fiber it runs on, which the host's
@@ -50,8 +49,7 @@ pub(crate) struct Sandbox<L: Lent> {
 }
 
 impl<L: Lent> Sandbox<L> {
-    /// Compiles a component: tens of milliseconds of work for ours, so once in a program's life. An instance is used for so
-    /// many calls.
+    /// Compiles a component, which takes tens of milliseconds for ours. Each instance serves at most `calls_each` calls.
     pub(crate) fn new(component: &[u8], calls_each: u32) -> wasmtime::Result<Self> {
         let engine = Engine::new(&config())?;
         let mut linker = Linker::new(&engine);
@@ -76,7 +74,7 @@ impl<L: Lent> Sandbox<L> {
             .tables(TABLES)
             .table_elements(TABLE_ELEMENTS)
             .build();
-        // What the component runs when it is instantiated has as long as any call that waits for nothing.
+        // Code that runs at instantiation gets as much time as a call that waits for nothing.
         let deadline = Instant::now() + TICK;
         let mut store = Store::new(self.pre.engine(), State::new(deadline, limits));
         store.limiter(State::limits);
@@ -125,21 +123,21 @@ fn config() -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES)
-        // An instance takes as much address space as it may have memory, and none before it is needed: a process may have a
-        // limit, and many caches. As it comes, wasmtime reserves 4 GiB for each, which saves checks of bounds that take
-        // a tenth of a call at most, and a quarter of the guest's part of the largest put; and its pool of instances divides what it reserves into more mappings than the
-        // kernel allows to a few pools of 10,000.
+        // An instance reserves only as much address space as it may have memory: a process may have a limit, and many caches.
+        // By default wasmtime reserves 4 GiB for each, which saves bounds checks. They cost at most a tenth of a call, and a
+        // quarter of the guest's part of the largest put. wasmtime's pooling allocator splits its reservation into more
+        // mappings than the kernel allows to a few pools of 10,000.
         .memory_reservation(MEMORY_BYTES as u64)
         .memory_reservation_for_growth(0)
         .memory_may_move(false)
         .memory_guard_size(GUARD_BYTES)
-        // The component has been optimised when it was built. To do so again saves 0.1 µs a call and makes each start of
-        // the command a tenth longer.
+        // The component was optimised when it was built. Doing it again saves 0.1 µs a call and makes each start of the
+        // command a tenth longer.
         .cranelift_opt_level(OptLevel::None);
     config
 }
 
-/// Whether an instance of the component will get what it begins with; else each call would find out anew.
+/// Checks that an instance can get the memory and tables that it starts with; otherwise every call would fail.
 fn check(component: &Component) -> wasmtime::Result<()> {
     let required = component.resources_required();
     let fits = required.is_some_and(|required| {

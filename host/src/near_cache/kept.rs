@@ -8,14 +8,14 @@ use quick_cache::Weighter;
 
 use crate::types::Entry;
 
-/// A time of a clock that never goes back, and that goes on while the machine sleeps: a document must not stay fresh
-/// for as long as a lid is closed.
+/// A time of a clock that never goes back and that goes on while the machine sleeps: a document must not stay fresh because
+/// a laptop was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(Duration);
 
 impl Instant {
     pub(crate) fn now() -> Self {
-        // Elsewhere than on Linux the monotonic clock is the one that counts sleep, or nothing does.
+        // On other systems than Linux the monotonic clock counts sleep, or no clock does.
         #[cfg(target_os = "linux")]
         const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
         #[cfg(not(target_os = "linux"))]
@@ -82,8 +82,8 @@ impl Kept {
         })
     }
 
-    /// For how long it stays fresh after `now`; none if it may be so no more. A thousandth is added to what this machine's
-    /// clock has counted, for one that runs a little slow: tickets have the same margin, and its source.
+    /// How long it stays fresh after `now`, or None if it may have expired. A thousandth is added to what this machine's clock
+    /// has counted, in case it runs slow; tickets have the same margin, which names its source.
     fn fresh_at(&self, now: Instant) -> Option<Duration> {
         let elapsed = now.since(self.asked);
         let elapsed = elapsed.saturating_add(elapsed / 1_000);
@@ -91,7 +91,7 @@ impl Kept {
     }
 }
 
-/// What a kept document occupies besides its key and text: itself, the two allocations' headers, and its places in the
+/// Bytes that a kept document occupies besides its key and text: the struct, two allocations' headers, and its places in the
 /// map, rounded up.
 const OVERHEAD_BYTES: usize = 384;
 

@@ -27,7 +27,7 @@ pub(crate) struct Connector {
     passwords: Passwords,
 }
 
-/// What to log in with, as it is now.
+/// What to log in with at this moment.
 struct Login {
     config: Config,
     tls: Option<MakeRustlsConnect>,
@@ -39,7 +39,7 @@ pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A connection that is open.
 pub(crate) struct Connected {
     pub(crate) client: Client,
-    /// The connection itself: it ends when the connection does, and has to be polled for the client to get answers.
+    /// The connection itself. It must be polled for the client to get answers, and ends when the connection does.
     pub(crate) driver: Driver,
     /// The number of the server's process that serves it.
     pub(super) process: i32,
@@ -47,16 +47,16 @@ pub(crate) struct Connected {
 
 /// How long connecting may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// In all: the lookup of names, TLS and login included, over all hosts together.
-    pub(crate) whole: Duration,
-    /// Without hearing anything from a host.
-    pub(crate) silence: Duration,
+pub(crate) struct ConnectTimeouts {
+    /// In all, over all hosts together, including name lookups, TLS and login.
+    pub(crate) total: Duration,
+    /// Without reading anything from a host.
+    pub(crate) idle: Duration,
 }
 
-/// Of whoever is in no hurry: a migration, the benchmark.
-pub(crate) const LONG_PATIENCE: Patience =
-    Patience { whole: Duration::from_secs(10), silence: Duration::from_secs(10) };
+/// For callers in no hurry: migrations and the benchmark.
+pub(crate) const LONG_TIMEOUTS: ConnectTimeouts =
+    ConnectTimeouts { total: Duration::from_secs(10), idle: Duration::from_secs(10) };
 
 impl Connector {
     /// Reads the certificates, if the URL asks for TLS. Connects to nothing yet.
@@ -74,7 +74,11 @@ impl Connector {
     }
 
     /// Connects to the first address of the first host that will do, logs in and applies `settings`.
-    pub(crate) async fn connect(&self, settings: &str, patience: Patience) -> Result<Connected, Failure> {
+    pub(crate) async fn connect(
+        &self,
+        settings: &str,
+        timeouts: ConnectTimeouts,
+    ) -> Result<Connected, Failure> {
         let mut targets: Vec<_> = self.targets.iter().collect();
         if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut targets);
@@ -85,12 +89,13 @@ impl Connector {
         };
         let tries: Vec<_> =
             wanted.iter().flat_map(|wanted| targets.iter().map(|target| (*target, *wanted))).collect();
-        let until = Instant::now() + patience.whole;
+        let until = Instant::now() + timeouts.total;
         let mut failure = Failure::Unavailable;
         for (number, &(target, wanted)) in tries.iter().enumerate() {
-            // One host that sends a byte now and then must not take the time of those after it.
+            // A host that sends a byte now and then must not use up the time of those after it.
             let each = share(until, tries.len() - number);
-            let connected = self.connect_to(target, wanted, settings, Patience { whole: each, ..patience });
+            let connected =
+                self.connect_to(target, wanted, settings, ConnectTimeouts { total: each, ..timeouts });
             match tokio::time::timeout(each, connected).await.unwrap_or(Err(Failure::Silent)) {
                 Ok(connected) => return Ok(connected),
                 Err(error) => failure = error,
@@ -104,26 +109,26 @@ impl Connector {
         target: &Target,
         wanted: Wanted,
         settings: &str,
-        patience: Patience,
+        timeouts: ConnectTimeouts,
     ) -> Result<Connected, Failure> {
-        let until = Instant::now() + patience.whole;
+        let until = Instant::now() + timeouts.total;
         let login = self.login_for(target).await?;
         let mut endpoints = target.endpoints().await.map_err(|error| Failure::Lookup(error.into()))?;
         if login.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut endpoints);
         }
-        // libpq's is for each address too, and covers the login.
+        // As in libpq, it is for each address and covers the login.
         let longest = login.config.get_connect_timeout().copied().unwrap_or(Duration::MAX);
         let mut failure = Failure::Unavailable;
         for (number, endpoint) in endpoints.iter().enumerate() {
             let each = share(until, endpoints.len() - number).min(longest);
-            // A server that accepts and will not do (a standby, say) is not the last of them.
+            // A server that accepts and is not wanted (a standby, say) does not end the search.
             let connected = async {
-                let socket = endpoint.open(&login.config, patience.silence).await;
+                let socket = endpoint.open(&login.config, timeouts.idle).await;
                 let socket = socket.map_err(|error| Failure::Socket(error.into()))?;
-                let heard = socket.heard();
+                let bytes_read = socket.bytes_read();
                 let connected = self.log_in(&login, socket, target, (settings, wanted));
-                heard.watch(patience.silence, connected).await.unwrap_or(Err(Failure::Silent))
+                bytes_read.watch(timeouts.idle, connected).await.unwrap_or(Err(Failure::Silent))
             };
             match tokio::time::timeout(each, connected).await.unwrap_or(Err(Failure::Silent)) {
                 Ok(connected) => return Ok(connected),
@@ -167,7 +172,7 @@ impl Connector {
         Ok(Connected { client, driver, process })
     }
 
-    /// Why a server did not let us in. The code for a refused certificate is that of other refusals too.
+    /// Why a server refused the login. A refused certificate has the same code as other refusals.
     fn refusal(&self, error: tokio_postgres::Error) -> Failure {
         let shown = self.certificates.as_ref().is_some_and(Certificates::show_one);
         match Failure::from(error) {
@@ -182,8 +187,7 @@ impl Connector {
         }
     }
 
-    /// What to log in with, the password and the certificates included as they are now. The files they may be in may be
-    /// slow.
+    /// What to log in with, including the password and certificates as they are now. Reading their files may be slow.
     async fn login_for(&self, target: &Target) -> Result<Login, Failure> {
         let (config, passwords, target) = (self.config.clone(), self.passwords.clone(), target.clone());
         let complete = move || passwords.complete(config, &target.host(), target.port);
@@ -196,8 +200,7 @@ impl Connector {
     }
 }
 
-/// Applies the settings and asks whether the server is one that is wanted, and for the number of its process, in one round
-/// trip.
+/// Applies the settings, checks that the server is a wanted one, and reads its process number, in one round trip.
 async fn prepare(client: &Client, settings: &str, wanted: Wanted) -> Result<i32, Failure> {
     let ask = "select pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_is_in_recovery(), \
                pg_catalog.pg_backend_pid()";
@@ -217,7 +220,7 @@ async fn prepare(client: &Client, settings: &str, wanted: Wanted) -> Result<i32,
     }
 }
 
-/// The time of each, if so many have to make do with what is left.
+/// An equal share of the time that is left, for this many attempts.
 fn share(until: Instant, count: usize) -> Duration {
     until.saturating_duration_since(Instant::now()) / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }

@@ -32,7 +32,7 @@ pub(crate) struct Connection {
     prepared: [Option<Prepared>; statements::ALL.len()],
     opened: Instant,
     /// When the server last answered, which it did when it was opened.
-    last_heard: Instant,
+    last_answer: Instant,
     /// Whether it has answered a statement of a call, and whether it has lived long enough to say that connecting works.
     has_answered: bool,
     has_settled: bool,
@@ -53,7 +53,7 @@ impl Connection {
             driver,
             prepared: [const { None }; statements::ALL.len()],
             opened: now,
-            last_heard: now,
+            last_answer: now,
             has_answered: false,
             has_settled: false,
             replaces_silent,
@@ -69,7 +69,7 @@ impl Connection {
 
     /// Whether it must be replaced although it has not failed: another connection fell silent after this one last answered.
     pub(crate) fn is_suspect(&self) -> bool {
-        self.database.liveness.is_suspect(self.last_heard)
+        self.database.liveness.is_suspect(self.last_answer)
     }
 
     pub(crate) fn has_answered(&self) -> bool {
@@ -190,7 +190,7 @@ impl Connection {
         };
         let answer = drive(driver, answer).await;
         if !matches!(answer, Err(Failure::Connection(_))) {
-            self.was_heard();
+            self.has_spoken();
         }
         answer
     }
@@ -209,13 +209,13 @@ impl Connection {
         } else if self.client.is_closed() {
             self.lose(Failure::Unavailable);
         } else {
-            self.was_heard();
+            self.has_spoken();
         }
         answer.unwrap_or(Err(Failure::TimedOut))
     }
 
-    fn was_heard(&mut self) {
-        self.last_heard = Instant::now();
+    fn has_spoken(&mut self) {
+        self.last_answer = Instant::now();
         self.has_answered = true;
         if !self.has_settled {
             self.has_settled = self.database.works(self.opened);

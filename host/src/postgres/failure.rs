@@ -1,4 +1,4 @@
-//! Why a statement gave no rows: for the operator's log, and for what happens next.
+//! Why a statement returned no rows: for the operator's log, and to decide what happens next.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use super::tls::CertificateError;
 use crate::bindings::cimd::cache::sql::Error;
 
-/// Why a statement gave no rows, with what the operator's log needs.
+/// Why a statement returned no rows, with the details for the operator's log.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("no database is configured")]
@@ -46,7 +46,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The server's code, if the server said anything.
+    /// The SQLSTATE, if the server reported an error.
     pub(crate) fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Database(error) => Some(error.code()),
@@ -54,12 +54,12 @@ impl Failure {
         }
     }
 
-    /// Whether the server speaks of a connection: lost, or ended by an operator. Not necessarily of this one.
+    /// Whether the error is about a connection that was lost or ended by an operator; not necessarily this one.
     fn is_of_a_connection(&self) -> bool {
         self.code().is_some_and(|code| ["08", "57P"].iter().any(|class| code.code().starts_with(class)))
     }
 
-    /// Whether two transactions were in each other's way, and this one was rolled back.
+    /// Whether two transactions conflicted, and this one was rolled back.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
     }
@@ -69,17 +69,17 @@ impl Failure {
         self.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
     }
 
-    /// Whether a prepared statement is not there, is there already, or is another one: if it was prepared on this
-    /// connection, something in between uses several for it.
+    /// Whether a prepared statement is missing, exists already, or is a different one. If it was prepared on this connection,
+    /// a pooler in between uses several connections for it.
     pub(super) fn is_mixed_up(&self) -> bool {
         let Self::Database(error) = self else { return false };
-        // With a context it is a statement of the server's own, on its connection to another server.
+        // An error with a context is about the server's own statement, on its connection to another server.
         if error.where_().is_some() {
             return false;
         }
         match *error.code() {
             SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => true,
-            // A pooler's own failures have this code too; those end the connection.
+            // A pooler uses this code for its own failures too; those end the connection.
             SqlState::PROTOCOL_VIOLATION => !self.ends_connection(),
             _ => false,
         }
@@ -91,10 +91,10 @@ impl Failure {
             Self::Connection(_) => true,
             Self::Database(error) => match error.parsed_severity() {
                 Some(Severity::Fatal | Severity::Panic) => true,
-                // A server that ends a session does not call that an error. One that asks other servers (Citus, a foreign
-                // data wrapper) passes on as an error what became of its connections to them: this one is as good as before.
+                // A server that ends a session reports FATAL, not ERROR. One that asks other servers (Citus, a foreign data
+                // wrapper) reports as ERROR what happened to its connections to them; this connection is still good.
                 Some(_) => leads_to_standby(error),
-                // A pooler's own. Some call each of their failures an error and hang up all the same.
+                // From a pooler. Some report each of their failures as ERROR, and then close the connection.
                 None => {
                     self.is_of_a_connection()
                         || leads_to_standby(error)
@@ -119,8 +119,8 @@ impl Failure {
         }
     }
 
-    /// Whether a statement that failed so may have been applied: unless the server said that it rolled it back, or it was
-    /// never sent. A server that asks others cannot say so when it has lost one of them; nor does a pooler.
+    /// Whether the failed statement may have been applied. It was not if the server said that it rolled it back, or if it was
+    /// never sent. A server that has lost a connection to another server cannot say so, and a pooler does not.
     pub(crate) fn may_have_been_applied(&self) -> bool {
         let is_unknown = match self {
             Self::Database(error) => {
@@ -133,15 +133,15 @@ impl Failure {
         is_unknown || self.ends_connection()
     }
 
-    /// Whether the statement, tried so often, may be sent once more over the same connection: if the server said that it
-    /// rolled it back, or, of one that only reads, that it lost a connection to another server. That one it learns when it
-    /// uses it, and so only once: the next try has a new connection there, and does not help if that cannot be had.
+    /// Whether the statement may be sent again over the same connection, after this many tries: if the server said that it
+    /// rolled it back, or, for a read, that it lost a connection to another server. It notices that when it uses the
+    /// connection, so one more try is enough: that one gets a new connection there, or fails for good.
     pub(super) fn may_retry(&self, purpose: Purpose, tried: u32) -> bool {
         self.is_conflict() || (purpose == Purpose::Read && self.is_of_a_connection() && tried == 1)
     }
 }
 
-/// Whether the server refuses to write because it is a standby. That another one does would have a context.
+/// Whether the server refuses to write because it is a standby. An error about another server would have a context.
 fn leads_to_standby(error: &DbError) -> bool {
     *error.code() == SqlState::READ_ONLY_SQL_TRANSACTION && error.where_().is_none()
 }
@@ -151,7 +151,7 @@ fn leads_to_standby(error: &DbError) -> bool {
 pub(crate) enum TlsFailure {
     /// The server does not encrypt.
     NotOffered,
-    /// Its certificate is of an authority that is not trusted.
+    /// Its certificate was issued by an authority that is not trusted.
     Untrusted,
     /// Its certificate is for another name.
     OtherName,
@@ -164,12 +164,12 @@ pub(crate) enum TlsFailure {
 }
 
 impl Failure {
-    /// Why an encrypted connection was not made, if that is why there is none.
+    /// Why the TLS connection failed, if that was the reason.
     pub(crate) fn tls(&self) -> Option<TlsFailure> {
         let Self::Connection(error) = self else { return None };
         let causes = std::iter::successors(Some(&**error as &dyn std::error::Error), |error| {
             match error.downcast_ref::<std::io::Error>() {
-                // Its own source is that of the error in it.
+                // Its `source` skips the error inside.
                 Some(io) => io.get_ref().map(|inner| inner as &dyn std::error::Error),
                 None => error.source(),
             }
@@ -178,7 +178,7 @@ impl Failure {
             if let Some(error) = cause.downcast_ref::<rustls::Error>() {
                 return of_rustls(error);
             }
-            // Of a type that tokio-postgres keeps to itself.
+            // The type is private to tokio-postgres.
             if cause.to_string() == "server does not support TLS" {
                 return Some(TlsFailure::NotOffered);
             }
@@ -218,7 +218,7 @@ fn of_rustls(error: &rustls::Error) -> Option<TlsFailure> {
     })
 }
 
-/// An error with what caused it: tokio-postgres says only that the TLS handshake failed, its source why.
+/// An error with its causes: tokio-postgres only says that the TLS handshake failed, and its source says why.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -226,7 +226,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
-        // tokio-postgres knows this one by its text alone.
+        // tokio-postgres has no type for this one, only its text.
         let is = |text| std::error::Error::source(&error).is_some_and(|cause| cause.to_string() == text);
         match error.as_db_error() {
             Some(server) => Self::Database(Arc::new(server.clone())),
@@ -251,7 +251,7 @@ impl From<Failure> for Error {
             | Failure::NotReadOnly
             | Failure::Connection(_) => Self::Unavailable,
             Failure::TimedOut => Self::TimedOut,
-            // As if an empty one had been sent.
+            // The same code that the server sends for an empty password.
             Failure::NoPassword => Self::Database(SqlState::INVALID_PASSWORD.code().to_owned()),
             Failure::ClientCertificate(error) | Failure::Database(error) => {
                 Self::Database(error.code().code().to_owned())

@@ -77,8 +77,8 @@ impl Liveness {
     }
 
     /// Whether a connection that last answered at that time may be broken too, and must not be used.
-    pub(crate) fn is_suspect(&self, last_heard: Instant) -> bool {
-        self.nanos(last_heard) < self.silent_since.load(Ordering::Relaxed)
+    pub(crate) fn is_suspect(&self, last_answer: Instant) -> bool {
+        self.nanos(last_answer) < self.silent_since.load(Ordering::Relaxed)
     }
 
     fn nanos(&self, time: Instant) -> u64 {

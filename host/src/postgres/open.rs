@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use super::connect::Patience;
+use super::connect::ConnectTimeouts;
 use super::connection::Connection;
 use super::database::Database;
 use super::failure::Failure;
@@ -30,8 +30,8 @@ pub(crate) async fn open(
     };
     tokio::time::sleep_until(not_before).await;
     let began = Instant::now();
-    let patience = Patience { whole: CONNECT_WITHIN, silence: database.liveness.login_silence() };
-    let connected = database.connector.connect(&database.settings, patience).await;
+    let timeouts = ConnectTimeouts { total: CONNECT_WITHIN, idle: database.liveness.login_silence() };
+    let connected = database.connector.connect(&database.settings, timeouts).await;
     match connected {
         Ok(connected) => {
             database.counts.opened.fetch_add(1, Ordering::Relaxed);

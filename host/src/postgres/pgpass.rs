@@ -1,6 +1,6 @@
-//! The password, where the URL has none: by libpq's rules that of `PGPASSWORD`, else of a line in a password file.
+//! The password, if the URL has none: by libpq's rules from `PGPASSWORD`, else from a password file.
 //!
-//! It is looked up for each connection, so that a password which was changed in the file is used from the next one on.
+//! It is looked up for each connection, so a password that was changed in the file is used from the next connection on.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use tokio_postgres::Config;
 /// Where passwords are looked up.
 #[derive(Clone, Debug)]
 pub(crate) struct Passwords {
-    /// What the URL names as `passfile`.
+    /// The URL's `passfile`.
     file: Option<PathBuf>,
 }
 
@@ -49,7 +49,7 @@ impl Passwords {
         let file = named.or_else(|| Some(std::env::home_dir()?.join(".pgpass")))?;
         match read(&file) {
             Ok(lines) => find(&lines, host, port, database, user),
-            // Few have the one that is looked for by default.
+            // The default file is missing on most machines.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => None,
             Err(error) => {
                 tracing::warn!(file = %file.display(), %error, "the password file is not used");
@@ -61,7 +61,7 @@ impl Passwords {
 
 /// Reads a password file, if it is one that only its owner can read.
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    // Before it is opened, which would wait for the other end of a pipe.
+    // Checked before it is opened: opening a pipe would wait for its other end.
     if !std::fs::metadata(file)?.is_file() {
         return Err(io::Error::other("it is not a plain file"));
     }
@@ -85,7 +85,7 @@ fn find(lines: &[u8], host: &str, port: u16, database: &str, user: &str) -> Opti
     Some(password).filter(|password| !password.is_empty())
 }
 
-/// The password of a line, if each of its other fields is a `*` or one of the texts that are wanted there.
+/// The password of a line, if each of its other fields is `*` or one of the wanted texts.
 fn password_in(mut line: &[u8], wanted: [&[&str]; 4]) -> Option<Vec<u8>> {
     for texts in wanted {
         let any = line.starts_with(b"*:");
@@ -98,8 +98,7 @@ fn password_in(mut line: &[u8], wanted: [&[&str]; 4]) -> Option<Vec<u8>> {
     Some(field(line).0)
 }
 
-/// The first field of a line, and what is behind its colon, if it has one. A backslash takes the meaning from the
-/// character behind it.
+/// The first field of a line, and the rest after its colon, if there is one. A backslash escapes the next character.
 fn field(line: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
     let (mut field, mut bytes) = (Vec::new(), line.iter());
     while let Some(&byte) = bytes.next() {

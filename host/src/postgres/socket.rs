@@ -69,22 +69,22 @@ fn set_options(stream: &TcpStream, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-/// A connection's socket, on which it is counted how much is read.
+/// A connection's socket, which counts the bytes that it reads.
 pub(super) struct Socket {
     stream: Either<TcpStream, UnixStream>,
-    heard: Heard,
+    bytes_read: BytesRead,
 }
 
-/// How many bytes have been heard on a socket.
+/// How many bytes have been read from a socket.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Heard(Arc<AtomicU64>);
+pub(super) struct BytesRead(Arc<AtomicU64>);
 
-impl Heard {
+impl BytesRead {
     pub(super) fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The future's result, or none if nothing was heard for `patience`, or up to twice as long.
+    /// The future's result, or None if nothing was read for `patience`, or up to twice as long.
     pub(super) async fn watch<T>(&self, patience: Duration, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
         loop {
@@ -100,11 +100,11 @@ impl Heard {
 
 impl Socket {
     fn new(stream: Either<TcpStream, UnixStream>) -> Self {
-        Self { stream, heard: Heard::default() }
+        Self { stream, bytes_read: BytesRead::default() }
     }
 
-    pub(super) fn heard(&self) -> Heard {
-        self.heard.clone()
+    pub(super) fn bytes_read(&self) -> BytesRead {
+        self.bytes_read.clone()
     }
 }
 
@@ -117,7 +117,7 @@ impl AsyncRead for Socket {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = (buffer.filled().len() - before) as u64;
-        self.heard.0.fetch_add(read, Ordering::Relaxed);
+        self.bytes_read.0.fetch_add(read, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -152,7 +152,7 @@ mod tests {
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
         let socket = endpoint.open(&config, patience).await.unwrap();
         let (mut peer, _) = listener.accept().await.unwrap();
-        let heard = socket.heard();
+        let bytes_read = socket.bytes_read();
         let (mut read, _write) = tokio::io::split(socket);
         let slow = async {
             let mut word = [0; 8];
@@ -164,8 +164,8 @@ mod tests {
                 tokio::io::AsyncWriteExt::write_all(&mut peer, &[byte]).await.unwrap();
             }
         };
-        let (answer, ()) = tokio::join!(heard.watch(patience, slow), speak);
-        assert!(answer.is_some(), "it was heard all the time");
-        assert!(heard.watch(patience, std::future::pending::<()>()).await.is_none());
+        let (answer, ()) = tokio::join!(bytes_read.watch(patience, slow), speak);
+        assert!(answer.is_some(), "it was bytes_read all the time");
+        assert!(bytes_read.watch(patience, std::future::pending::<()>()).await.is_none());
     }
 }

@@ -13,7 +13,7 @@ use super::socket::Endpoint;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     address: Address,
-    /// What the server's certificate has to be for.
+    /// The name that the server's certificate must be for.
     pub(super) name: String,
     pub(super) port: u16,
 }
@@ -25,7 +25,7 @@ enum Address {
     Directory(PathBuf),
 }
 
-/// The servers of a URL, in its order. None if it has not as many addresses as names, or ports as servers.
+/// The servers of a URL, in its order. None if the numbers of names, addresses and ports do not fit each other.
 pub(super) fn targets(config: &Config) -> Option<Vec<Target>> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let count = hosts.len().max(addresses.len());
@@ -52,7 +52,7 @@ pub(super) fn targets(config: &Config) -> Option<Vec<Target>> {
 }
 
 impl Target {
-    /// The server as a password file names it: by its name, else its address, else the directory of its socket.
+    /// The server as a password file names it: its name, else its address, else the directory of its socket.
     pub(super) fn host(&self) -> String {
         match &self.address {
             Address::Directory(directory) => directory.display().to_string(),
@@ -60,8 +60,7 @@ impl Target {
         }
     }
 
-    /// Where it can be reached: all addresses that its name has. Takes as long as the resolver does, which has time limits of
-    /// its own.
+    /// All addresses of its name. Takes as long as the resolver does, which has its own time limits.
     pub(super) async fn endpoints(&self) -> io::Result<Vec<Endpoint>> {
         Ok(match &self.address {
             Address::Directory(directory) => {

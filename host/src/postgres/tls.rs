@@ -1,7 +1,7 @@
-//! Certificates: the ones to trust, and the one to show.
+//! Certificates: those to trust, and the client's own.
 //!
-//! Files are read for each connection, as libpq does: certificates that live for an hour are replaced under a program
-//! that runs for months.
+//! Files are read for each connection, as libpq does: certificates that live for an hour are replaced while the program runs
+//! for months.
 
 use std::fmt;
 use std::fs::File;
@@ -44,12 +44,12 @@ impl From<anyhow::Error> for CertificateError {
 /// What a connection is encrypted with.
 pub(super) struct Certificates {
     verification: Verification,
-    /// The system's. There are hundreds: they are read once.
+    /// The system's, which are read once, because there are hundreds.
     system: Option<Arc<RootCertStore>>,
 }
 
 impl Certificates {
-    /// Reads all there is to read, to say at once what cannot be used.
+    /// Reads all files, so that what cannot be used is reported at once.
     pub(super) fn new(verification: &Verification) -> Result<Self, CertificateError> {
         let system = match verification.roots {
             Some(_) => None,
@@ -59,14 +59,14 @@ impl Certificates {
         Ok(Self { verification: verification.clone(), system })
     }
 
-    /// As they are now.
+    /// Reads them as they are now.
     pub(super) async fn now(&self) -> Result<MakeRustlsConnect, CertificateError> {
         let (verification, system) = (self.verification.clone(), self.system.clone());
         let read = tokio::task::spawn_blocking(move || config(&verification, system));
         Ok(MakeRustlsConnect::new(read.await.map_err(anyhow::Error::from)??))
     }
 
-    /// Whether there is one to show to a server that asks.
+    /// Whether there is a client certificate for a server that asks for one.
     pub(super) fn show_one(&self) -> bool {
         self.verification.identity.is_some()
     }
@@ -90,7 +90,7 @@ fn config(verification: &Verification, system: Option<Arc<RootCertStore>>) -> Re
         return Ok(config.with_no_client_auth());
     };
     let chain = certificates_in(certificate, "sslcert")?;
-    // Its own words may be about the key.
+    // rustls' own message could repeat parts of the key.
     config.with_client_auth_cert(chain, key_in(key)?).map_err(|_| {
         anyhow!(
             "the key of sslkey, {}, is not that of the certificate of sslcert, or of no kind that is known",
@@ -128,11 +128,11 @@ fn certificates_in(file: &Path, option: &str) -> Result<Vec<CertificateDer<'stat
     Ok(certificates)
 }
 
-/// The key in a file that others cannot read: by libpq's rule, nobody but its owner, or root's and its group.
+/// Reads a private key. By libpq's rule only the owner may be able to read the file; if that is root, its group may too.
 fn key_in(file: &Path) -> Result<PrivateKeyDer<'static>> {
     let name = || format!("sslkey, {}", file.display());
     let unreadable = || format!("cannot read the key of {}", name());
-    // Before it is opened, which would wait for the other end of a pipe.
+    // Checked before it is opened: opening a pipe would wait for its other end.
     ensure!(std::fs::metadata(file).with_context(unreadable)?.is_file(), "{} is not a plain file", name());
     let mut opened = File::open(file).with_context(unreadable)?;
     let metadata = opened.metadata().with_context(unreadable)?;
@@ -149,7 +149,7 @@ fn key_in(file: &Path) -> Result<PrivateKeyDer<'static>> {
         Err(_) if pem.windows(9).any(|word| word == b"ENCRYPTED") => {
             bail!("the key of {} is encrypted: decrypt it by `openssl pkey`", name())
         }
-        // What a parser says of it might repeat it.
+        // A parser's message could repeat parts of the key.
         Err(_) => bail!("{} has no private key (PEM: PKCS#8, PKCS#1 or SEC1)", name()),
     }
 }

@@ -12,19 +12,19 @@ use tokio_postgres::{Row, RowStream};
 use super::failure::Failure;
 use crate::bindings::cimd::cache::sql::{Row as Values, Value};
 
-/// The most bytes that the parameters of one statement may have: several times what the rules let through.
+/// The most bytes of one statement's parameters: several times what the rules allow.
 const PARAMETER_BYTES: usize = 64 * 1024;
 
-/// The most bytes that one result may have, each value counted as 16 and its text: room for a document of 16 KiB as
-/// `jsonb` spaces it out, and for a thousand rows of a sweep.
+/// The most bytes of one result, counting 16 for each value plus its text: room for a document of 16 KiB with the spaces
+/// that `jsonb` adds, and for the thousand rows of a sweep.
 const RESULT_BYTES: usize = 64 * 1024;
 
-/// The same of the statement that looks up many documents: as many URLs as the rules allow, each byte of them escaped, and
-/// a host's batch of the largest documents.
+/// The same for the statement that looks up many documents: as many URLs as the rules allow, with every byte escaped, and a
+/// host's batch of the largest documents.
 const MANY_PARAMETER_BYTES: usize = URLS_AT_ONCE * (2 * URL_BYTES + 3) + PARAMETER_BYTES;
 const MANY_RESULT_BYTES: usize = 2 << 20;
 
-/// What one value occupies without its text.
+/// Bytes counted for a value, besides its text.
 const VALUE_BYTES: usize = 16;
 
 /// The Postgres types that a statement is prepared with.
@@ -37,7 +37,7 @@ pub(crate) fn parameter_types(statement: &Statement) -> Vec<PgType> {
     statement.parameters.iter().map(pg_type).collect()
 }
 
-/// Whether parameters are of the number, types and size that the statement may be sent with.
+/// Checks the number, types and size of a statement's parameters.
 pub(crate) fn check_parameters(statement: &Statement, parameters: &[Value]) -> Result<(), Failure> {
     let fits = |(value, expected): (&Value, &Type)| {
         matches!(
@@ -60,7 +60,7 @@ pub(crate) fn check_parameters(statement: &Statement, parameters: &[Value]) -> R
     Ok(())
 }
 
-/// What values occupy, in bytes.
+/// The size of values, in bytes.
 pub(crate) fn size_of(values: &[Value]) -> usize {
     values.iter().map(size).sum()
 }
@@ -116,7 +116,7 @@ impl ToSql for Parameter<'_> {
     to_sql_checked!();
 }
 
-/// Reads a result as it arrives, and stops at the bound: what is beyond never stands in memory at once.
+/// Reads a result as it arrives and stops at the limit, so that a result that is too large is never in memory as a whole.
 pub(super) async fn collect(statement: &Statement, rows: RowStream) -> Result<Vec<Values>, Failure> {
     let mut rows = std::pin::pin!(rows);
     let mut result = Vec::new();

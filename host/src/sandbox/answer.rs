@@ -13,7 +13,7 @@ use crate::bindings::exports::cimd::cache::maintenance;
 use crate::error::Error;
 use crate::types::{Entry, Lookup, PutOutcome, SweepOutcome, Ticket};
 
-/// The most that a document may have, in bytes: one of 16 KiB as `jsonb` spaces it out has less.
+/// The most bytes of a document: one of 16 KiB has fewer, even with the spaces that `jsonb` adds.
 const DOCUMENT_BYTES: usize = 64 << 10;
 
 /// The last second of the year 9999.
@@ -35,7 +35,7 @@ pub(crate) fn checked<A, T>(
     }
 }
 
-/// The answers to so many gets at once, each as that of one.
+/// The answers to this many gets, each checked like that of one.
 pub(crate) fn lookups(
     answers: Vec<Result<wit::Lookup, wit::Error>>,
     count: usize,
@@ -69,7 +69,7 @@ pub(crate) fn lookup(lookup: wit::Lookup) -> wasmtime::Result<Lookup> {
     })
 }
 
-/// Only that it is one by its form: what is in it is the guest's business.
+/// Checks only the form of a ticket: its content is the guest's business.
 fn ticket(text: String) -> wasmtime::Result<Ticket> {
     let is_one = (1..=TICKET_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_one { Ok(text.into()) } else { Err(Implausible("something that is not a ticket").into()) }

@@ -7,11 +7,11 @@ use wasmtime::{ResourceLimiter, StoreLimits, UpdateDeadline};
 
 use crate::bindings::cimd::cache::sql::{Error, Row, Value};
 
-/// How often a guest that is calculating is made to look whether its deadline has passed.
+/// How often a guest that computes is interrupted to check its deadline.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
-/// For how many ticks a guest may go on without a pause, and again once its time is up: thousands of times what an
-/// answer takes.
+/// How many ticks a guest may run without yielding, and how many more after its deadline: thousands of times what an answer
+/// takes.
 const TICKS_TO_SPARE: u32 = 2;
 
 /// A database that an instance is lent for the length of a call.
@@ -27,7 +27,7 @@ pub(crate) trait Lent: Send + 'static {
 /// What an instance has in its store.
 pub(crate) struct State<L> {
     loan: Option<L>,
-    /// When the call must be over, but for the waiting for the database that it began before.
+    /// When the call must be over, except for a wait for the database that began before.
     deadline: Instant,
     limits: StoreLimits,
     ticks: u32,
@@ -59,19 +59,18 @@ impl<L> State<L> {
         &mut self.limits
     }
 
-    /// What becomes of a guest that finds a tick has passed. The first ticks are for nothing: they passed while it waited
-    /// for the database, and a task that yields for that moves to another thread, which costs more than the call. One
-    /// that goes on calculating lets others have its thread at every further tick, until its time is up. Then too it has
-    /// a few ticks, because what it is about to say is a typed error; after those it is stopped. No timer is needed for
-    /// that: a guest that waits, waits for its import, which ends at the deadline.
+    /// Decides what a guest does after a tick. The first ticks are ignored: they usually passed while it waited for the
+    /// database, and yielding would move the task to another thread, which costs more than the call. A guest that goes on
+    /// computing yields at every further tick, until its deadline. After that it has a few more ticks, because it is probably
+    /// about to return a typed error; then it is stopped. No timer is needed: a guest that waits, waits for its import, which
+    /// ends at the deadline.
     pub(super) fn at_tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         if Instant::now() < self.deadline {
             self.ticks += 1;
             if self.ticks <= TICKS_TO_SPARE {
                 return Ok(UpdateDeadline::Continue(1));
             }
-            // tokio's own pause: after wasmtime's, a runtime of one thread would look for what has arrived for the
-            // others only at every 61st tick.
+            // tokio's yield, because after wasmtime's a single-threaded runtime would poll for I/O only at every 61st tick.
             return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
         }
         self.overtime += 1;

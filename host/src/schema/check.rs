@@ -1,7 +1,6 @@
-//! Whether a database is one that the cache can work on: for readiness probes, and to say what is wrong with it in
-//! words that help.
+//! Whether the cache can work on a database: for readiness probes, and to name what is wrong and how to fix it.
 //!
-//! What is asked here the host asks on its own behalf; the component has no part in it.
+//! The host asks all of this on its own behalf; the component is not involved.
 
 mod error;
 
@@ -23,16 +22,16 @@ pub use self::error::CheckError;
 /// What a check found on a database that is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckReport {
-    /// The server's version, as it says it.
+    /// The server's version, in its own words.
     pub server_version: String,
-    /// The version of the schema. One newer than this program knows is in order too: migrations leave the
-    /// statements of the version before them working.
+    /// The version of the schema. A newer one than this program knows is in order too: migrations leave the statements of the
+    /// version before them working.
     pub schema_version: u32,
     /// The role that is logged in.
     pub role: String,
     /// Whether the role has more privileges than the cache needs.
     pub privileged: bool,
-    /// The most by which two clocks of the database may differ, as the schema says: see
+    /// The most by which two clocks of the database may differ, as set in the schema: see
     /// [`Settings::clock_tolerance`](crate::migrations::Settings::clock_tolerance).
     pub clock_tolerance: Duration,
 }
@@ -54,16 +53,16 @@ const IS_APP: &str = "\
 select coalesce(pg_catalog.bool_or(pg_catalog.pg_has_role(oid, 'usage')), false)
 from pg_catalog.pg_roles where rolname operator(pg_catalog.=) 'cimd_cache_app'";
 
-/// In milliseconds. A statement that runs for as long takes a row that was stored meanwhile for one from the future, and
-/// replaces it.
+/// In milliseconds. To a statement that runs this long, a row that was stored meanwhile looks like one from the future, and
+/// it would replace it.
 const TOO_LONG: i64 = FUTURE_TOLERANCE_SECONDS * 1_000;
 
-/// For how many keys a check does what a get does. On a distributed engine each key has a node, so that some of them are
-/// very likely asked; that all are is not sure.
+/// How many keys a check looks up like a get. On a distributed engine each key lives on some node, so several nodes are very
+/// likely asked, but not certainly all.
 const KEYS: usize = 8;
 
-/// Asks for everything, in some ten round trips, and reports the first thing that is not right. The outer error is the
-/// connection's, the inner one is what was found.
+/// Checks everything, in some ten round trips, and reports the first thing that is wrong. The outer error is about the
+/// connection, the inner one about what was found.
 pub(crate) async fn check(
     client: &Client,
     schema: &Schema,
@@ -129,7 +128,7 @@ pub(crate) async fn check(
     }))
 }
 
-/// A role that is neither `cimd_cache_app` nor a member of it has to be named to `migrate`.
+/// The error for a missing privilege. `migrate` must be told the role, unless it is `cimd_cache_app` or a member of it.
 async fn lacking(
     client: &Client,
     schema: Schema,

@@ -1,7 +1,7 @@
-//! What a database says of the cache's schema: the server, the tables, their indexes, and what a role may do with them.
+//! What is in a database: the server, the cache's tables, their indexes, and what a role may do with them.
 //!
-//! The catalogs are open to every role, so that much can be known by one without any privilege on the schema. Both
-//! [`check`](super::check) and [`migrations`](super::migrations) go by it: what the one names the other repairs.
+//! Every role can read the catalogs, so this works without any privilege on the schema. Both [`check`](super::check) and
+//! [`migrations`](super::migrations) use it: what one reports, the other repairs.
 
 use futures_util::future::try_join_all;
 use tokio_postgres::types::{FromSql, ToSql, Type};
@@ -15,7 +15,7 @@ pub(crate) struct Server {
     pub(crate) version: String,
     pub(crate) role: String,
     pub(crate) read_only: bool,
-    /// In milliseconds; 0 is none.
+    /// In milliseconds; 0 means no limit.
     pub(crate) statement_timeout: i64,
 }
 
@@ -23,10 +23,10 @@ pub(crate) struct Server {
 pub(crate) struct Found {
     /// Who owns the schema. None if there is no such schema.
     pub(crate) owner: Option<String>,
-    /// Whether it is the schema of the role that is logged in, or of `cimd_cache_owner` if that one may act for it. Not of
-    /// whom it likes: a superuser may act for everybody, and somebody may have made the schema, and triggers in it, first.
+    /// Whether it belongs to the login role, or to `cimd_cache_owner` if the login role may act for it. Other owners do not
+    /// count, even for a superuser, who may act for everybody: somebody may have made the schema, and triggers in it, first.
     pub(crate) owned: bool,
-    /// Whether anything is in the schema that is not the cache's.
+    /// Whether the schema has anything that is not the cache's.
     pub(crate) foreign: bool,
     pub(crate) tables: Vec<Table>,
     /// Which of the [indexes](INDEXES) are missing or invalid.
@@ -73,7 +73,7 @@ const INDEXES: [Index; 4] = [
     Index { table: DOCUMENTS, column: "after_purge", unique: false },
 ];
 
-/// What the role that auth servers connect as has to be granted.
+/// A privilege that auth servers' role needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Privilege {
     /// On a table, or on the schema where this is empty.
@@ -103,7 +103,7 @@ impl Privilege {
         ["", HISTORY].contains(&self.table)
     }
 
-    /// As it stands in a `grant` after that word.
+    /// As it is written after the word `grant`.
     pub(crate) fn sql(&self, schema: &Schema) -> String {
         let column = self.column.map(|column| format!(" ({column})")).unwrap_or_default();
         let object = match self.table {
@@ -251,8 +251,8 @@ pub(crate) async fn inspect(
     Ok(found)
 }
 
-/// One row, in one round trip: a statement with types need not be prepared first, and leaves nothing behind on a
-/// connection that a pooler lends.
+/// One row, in one round trip: a statement with types need not be prepared first, and leaves nothing behind on a pooler's
+/// connection.
 pub(crate) async fn one_row(
     client: &impl GenericClient,
     sql: &str,

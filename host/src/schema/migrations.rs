@@ -1,8 +1,8 @@
-//! The schema, brought up to date: only when asked to, never by a start.
+//! Brings the schema up to date: only on request, never at startup.
 //!
-//! All of it is one transaction on one connection, so it is done whole or not at all, leaves nothing behind on a
-//! connection that a pooler lends, and is safe on many nodes at once: a transaction's advisory lock is held around it.
-//! Each statement is sent by itself, because Citus takes several at once for one that it cannot plan.
+//! It is one transaction on one connection, so it is done whole or not at all, and leaves nothing behind on a pooler's
+//! connection. An advisory lock of the transaction makes it safe on many nodes at once. Each statement is sent by itself,
+//! because Citus treats several together as one that it cannot plan.
 
 mod error;
 mod files;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::postgres::{ConnectError, Connected, Connector, DatabaseUrl, Failure, LONG_PATIENCE};
+use crate::postgres::{ConnectError, Connected, Connector, DatabaseUrl, Failure, LONG_TIMEOUTS};
 
 pub use self::error::MigrateError;
 pub use self::files::latest;
@@ -27,11 +27,11 @@ pub use self::settings::{Migrated, Settings};
 /// `cimd_cache_owner` and `cimd_cache_app`, in one transaction.
 pub const ROLES: &str = include_str!("../../../migrations/roles.sql");
 
-/// The longest clock tolerance. It comes off every ticket and lifetime; clocks that differ by more are broken.
+/// The longest clock tolerance. It shortens every ticket and lifetime; clocks that differ by more are broken.
 const LONGEST_TOLERANCE: Duration = Duration::from_secs(10);
 
-/// Applies the migrations that are missing, and repairs what is missing of those that were applied. Several nodes may do
-/// so at once, also through a pooler.
+/// Applies the migrations that are missing, and repairs what is missing of those that were applied. Several nodes may do so
+/// at once, even through a pooler.
 ///
 /// # Errors
 ///
@@ -43,7 +43,7 @@ pub async fn migrate(database_url: &str, settings: impl Into<Settings>) -> Resul
     }
     let url: DatabaseUrl = database_url.parse()?;
     let connector = Connector::new(&url)?;
-    let connected = connector.connect("", LONG_PATIENCE).await;
+    let connected = connector.connect("", LONG_TIMEOUTS).await;
     let Connected { mut client, driver, .. } = connected.map_err(|failure| {
         tracing::warn!(error = %failure, "cannot connect to the database");
         MigrateError::Connection(ConnectError::from(&failure))

@@ -42,8 +42,8 @@ impl Schema {
         &self.0
     }
 
-    /// The name as SQL has it. Quoted unless it is the usual one, because a word such as `user` is a name that passes and
-    /// that SQL reads as something else.
+    /// The name as written in SQL. It is quoted unless it is the default, because a valid name such as `user` means something
+    /// else in SQL.
     pub(crate) fn quoted(&self) -> Cow<'_, str> {
         if *self == Self::default() {
             Cow::Borrowed(self.name())
@@ -52,20 +52,19 @@ impl Schema {
         }
     }
 
-    /// The command that brings this schema up to date, for a sentence that tells somebody to run it.
+    /// The command that brings this schema up to date, for error texts.
     pub(crate) fn migrate_command(&self) -> String {
         let option = if *self == Self::default() { String::new() } else { format!(" --schema {}", self.0) };
         format!("cimd-cache{option} migrate")
     }
 
-    /// SQL that was written for `cimd_cache`, for this schema. Quoted, because a word such as `user` is a name that
-    /// passes and that SQL reads as something else.
+    /// Rewrites SQL that names the schema `cimd_cache` for this schema. See [`quoted`](Self::quoted).
     pub(crate) fn qualify<'a>(&self, sql: &'a str) -> Cow<'a, str> {
         if *self == Self::default() {
             return Cow::Borrowed(sql);
         }
         let name = &self.0;
-        // Before a name in it, and where a right to the schema itself is granted.
+        // Before a name in the schema, and where a privilege on the schema itself is granted.
         let sql = sql.replace("cimd_cache.", &format!("\"{name}\"."));
         Cow::Owned(sql.replace("schema cimd_cache ", &format!("schema \"{name}\" ")))
     }

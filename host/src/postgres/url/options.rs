@@ -15,13 +15,13 @@ use super::{DatabaseUrl, DatabaseUrlError as Error, Identity, Tls, Verification,
 use crate::postgres::pgpass::Passwords;
 use crate::postgres::target;
 
-/// What is taken where the URL says nothing: asked after half a minute of silence, a peer is dead after three questions
-/// in fifteen seconds. A connection that a firewall has forgotten would else be found out after hours.
+/// Keepalive defaults: after half a minute of silence, three probes in fifteen seconds decide that the peer is gone. Without
+/// them, a connection that a firewall has forgotten would be noticed after hours.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// Options that promise something of an encrypted connection, which one in plaintext would not keep.
+/// Options about encryption, which a plaintext connection could not honour.
 const OF_TLS: [&str; 5] =
     ["sslcert", "sslkey", "sslrootcert", "ssl_min_protocol_version", "ssl_max_protocol_version"];
 
@@ -63,7 +63,7 @@ fn read(settings: &Settings) -> Result<DatabaseUrl, Error> {
     })
 }
 
-/// Options that are taken where they ask for what is the case anyway.
+/// Options that change nothing here. They are accepted if they ask for what is the case anyway.
 fn no_ops(settings: &Settings) -> Result<(), Error> {
     for (name, values, expected) in [
         (
@@ -190,7 +190,7 @@ fn tls(settings: &Settings, config: &Config) -> Result<Tls, Error> {
         Some(name) => Err(Error::Plaintext { name }),
         None if plain => Ok(Tls::Off),
         None => {
-            // In this all of libpq's modes but `disable` are one.
+            // libpq's other modes all mean the same here: encrypted and verified.
             let roots = file(settings, "sslrootcert").filter(|roots| roots.as_os_str() != "system");
             Ok(Tls::Verified(Verification { roots, identity, oldest, newest }))
         }

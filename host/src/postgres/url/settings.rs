@@ -1,11 +1,10 @@
-//! A URL taken apart, as libpq does: what stands in front of the `?` are options too, in whose place those behind it are
-//! taken.
+//! Takes a URL apart as libpq does: the parts before the `?` are options too, and options after it replace them.
 
 use std::collections::BTreeMap;
 
 use super::DatabaseUrlError as Error;
 
-/// Options that do something here, or may at least be there.
+/// Options that have an effect here, or are accepted.
 const KNOWN: [&str; 37] = [
     "application_name",
     "channel_binding",
@@ -91,7 +90,7 @@ impl Settings {
         settings.take_base(base)?;
         for option in options.split('&').filter(|option| !option.is_empty()) {
             settings.take_option(option).map_err(|error| {
-                // It may be a part of the password, which is not to be repeated.
+                // It may be a part of the password, which must not be repeated.
                 if options.contains('@') && !base.contains('@') { Error::Login } else { error }
             })?;
         }
@@ -139,13 +138,13 @@ impl Settings {
             return Err(Error::Unsupported { name, instead });
         }
         let Some(name) = KNOWN.into_iter().find(|known| *known == name) else {
-            // Else it is part of something else, and may be secret.
+            // Otherwise it is part of something else, and may be secret.
             let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
             let is_name = (1..=40).contains(&name.len()) && name.bytes().all(is_name);
             return Err(if is_name { Error::Unknown { name } } else { Error::NoValue });
         };
         match name {
-            // As libpq reads URLs that were written for JDBC.
+            // libpq accepts this from URLs written for JDBC.
             "ssl" if value == b"true" => self.0.insert("sslmode", b"require".to_vec()),
             "ssl" => return Err(Error::Value { name, expected: "true, which is sslmode=require" }),
             "keepalives_retries" => self.0.insert("keepalives_count", value),
@@ -154,7 +153,7 @@ impl Settings {
         Ok(())
     }
 
-    /// What is empty in front of the `?` is not there.
+    /// An empty part before the `?` counts as missing.
     fn put(&mut self, name: &'static str, value: Vec<u8>) {
         if !value.is_empty() {
             self.0.insert(name, value);
@@ -173,7 +172,7 @@ impl Settings {
         self.bytes(name).map(|value| std::str::from_utf8(value).map_err(|_| Error::Text)).transpose()
     }
 
-    /// What stands for the value of an option that has one of a few.
+    /// The value of an option that takes one of a few words.
     pub(super) fn choice<T: Copy>(
         &self,
         name: &'static str,
@@ -185,7 +184,7 @@ impl Settings {
         choice.map(|(_, choice)| Some(*choice)).ok_or(Error::Value { name, expected })
     }
 
-    /// The value of an option that is a number. None for 0, and for what is below it.
+    /// The value of an option that takes a number. None for 0 and below.
     pub(super) fn number(&self, name: &'static str, expected: &'static str) -> Result<Option<u32>, Error> {
         let Some(value) = self.text(name)? else { return Ok(None) };
         let number: i32 = value.trim().parse().map_err(|_| Error::Value { name, expected })?;
@@ -193,7 +192,7 @@ impl Settings {
     }
 }
 
-/// A part of a URL without its %-codes. A `+` is itself, as to libpq.
+/// Decodes percent-encoding. `+` stays `+`, as in libpq.
 fn decoded(text: &str) -> Result<Vec<u8>, Error> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();

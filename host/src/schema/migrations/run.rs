@@ -1,4 +1,4 @@
-//! One run: all that it does is one transaction.
+//! One run of the migrations, in one transaction.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ impl From<tokio_postgres::Error> for Stopped {
 /// Brings the schema to what the settings ask for.
 pub(super) async fn run(client: &mut Client, settings: &Settings) -> Result<Migrated, Stopped> {
     let transaction = client.transaction().await?;
-    // Names in the migrations must mean Postgres' own objects, whatever others have created in this database. And the
-    // connection may be a pooler's, so that nothing is set for longer than the transaction.
+    // Names in the migrations must mean Postgres' own objects, whatever others have created in this database. The connection
+    // may be a pooler's, so nothing is set for longer than the transaction.
     let (lock, statement) = (settings.wait.as_millis().max(1), STATEMENT_WITHIN.as_millis());
     let begin = format!(
         "set local search_path = pg_catalog, pg_temp; set local lock_timeout = {lock}; \
@@ -119,7 +119,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Applies what is missing, and says which and what the version is then. The record is kept as refinery keeps it, which
+    /// Applies what is missing. Returns what was applied and the resulting version. The record has refinery's form, which
     /// earlier versions of this program used.
     async fn apply(&self) -> Result<(Vec<String>, u32), Stopped> {
         let damaged = || Stopped::from(MigrateError::Damaged { schema: self.settings.schema.clone() });
@@ -158,13 +158,13 @@ impl Work<'_> {
                 }
             }
         }
-        // A database that a later version has migrated is in order.
+        // A later version of this program may have migrated further; that is in order.
         let version = recorded.iter().map(|(version, _)| *version).max().unwrap_or_default();
         Ok((applied, u32::try_from(version).unwrap_or_default()))
     }
 
-    /// Puts back what a migration made and somebody has lost: a dump may have been restored without its privileges or
-    /// indexes, an index may be invalid, the one row of `purge` may have been deleted.
+    /// Restores what a migration made and somebody lost: a dump may have been restored without privileges or indexes, an index
+    /// may be invalid, the one row of `purge` may have been deleted.
     async fn repair(&self) -> Result<Vec<String>, Stopped> {
         let schema = self.schema();
         let found = self.inspect().await?;
@@ -177,12 +177,12 @@ impl Work<'_> {
             let name =
                 if index.unique { format!("{table}_{column}_key") } else { format!("{table}_{column}") };
             let unique = if index.unique { "unique " } else { "" };
-            // One that is invalid has the name already.
+            // An invalid index already has the name.
             self.execute(&format!("drop index if exists cimd_cache.{name}")).await?;
             self.execute(&format!("create {unique}index {name} on cimd_cache.{table} ({column})")).await?;
             repaired.push(format!("the index on {table} ({column})"));
         }
-        // Later than any purge that a document can have been put after, so none of them counts from now on.
+        // Later than any purge that a stored document can have seen, so that no document counts from now on.
         let insert = "insert into cimd_cache.purge (id, purged_at) \
                       select 1, greatest(now(), max(after_purge) + interval '1 microsecond') \
                       from cimd_cache.client_id_metadata on conflict (id) do nothing returning true";
