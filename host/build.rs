@@ -1,8 +1,8 @@
 //! Makes the component out of `../guest`, for the host to carry.
 //!
-//! The guest is compiled by a cargo of its own, always with the profile `guest`: what the tests of a debug build run
-//! is what ships. Its target directory is its own too, because this cargo holds the lock of the usual one for as long
-//! as this script runs.
+//! The guest is compiled by a cargo of its own, always with the profile `guest`: what the tests of a debug
+//! build run is what ships. Its target directory is its own too, because this cargo holds the lock of the
+//! usual one for as long as this script runs.
 
 use std::env;
 use std::ffi::OsString;
@@ -50,10 +50,11 @@ fn build_module(target_dir: &Path) -> Result<PathBuf> {
         .arg(target_dir)
         .arg("--manifest-path")
         .arg(&manifest)
-        // A quarter of the default stack: deep enough for 64 levels of JSON, and it is memory of every instance.
+        // A quarter of the default stack: deep enough for 64 levels of JSON, and it is memory of every
+        // instance.
         .args(["--", "-Clink-arg=-zstack-size=65536"])
-        // Flags and wrappers are meant for the host: clippy's would lint the guest instead of building it. Empty flags win
-        // over those of a cargo configuration, which no variable would leave in force.
+        // Flags and wrappers are meant for the host: clippy's would lint the guest instead of building it.
+        // Empty flags win over those of a cargo configuration, which no variable would leave in force.
         .env("CARGO_ENCODED_RUSTFLAGS", "")
         .env_remove("RUSTFLAGS")
         .env_remove("RUSTC_WORKSPACE_WRAPPER");

@@ -31,7 +31,8 @@ async fn a_process_can_have_many_caches_of_the_largest_setting() {
     }
 }
 
-/// In a process of its own, because the limit is the whole process's: see [`too_many_calls_for_the_address_space`].
+/// In a process of its own, because the limit is the whole process's: see
+/// [`too_many_calls_for_the_address_space`].
 #[tokio::test]
 async fn calls_for_which_there_is_no_address_space_are_shed() {
     let database = Database::new().await;

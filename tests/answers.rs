@@ -28,7 +28,8 @@ async fn a_call_that_breaks_down_is_an_error() {
 #[tokio::test]
 async fn an_answer_that_is_none_is_an_error() {
     let database = Database::new().await;
-    // Also where answers are kept in front of the sandbox, but not for so long that the next call does not meet it.
+    // Also where answers are kept in front of the sandbox, but not for so long that the next call does not
+    // meet it.
     for builder in [hostile(&database), hostile(&database).near_ttl(Duration::from_millis(1))] {
         let node = builder.build().unwrap();
         for order in [
@@ -71,7 +72,8 @@ async fn an_answer_that_is_none_is_an_error() {
     }
 }
 
-/// Many gets at once: as many answers as there are questions, each one that a get may give; else each is asked alone.
+/// Many gets at once: as many answers as there are questions, each one that a get may give; else each is
+/// asked alone.
 #[tokio::test]
 async fn an_answer_to_many_gets_is_checked_like_that_to_each() {
     let database = Database::new().await;

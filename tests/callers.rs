@@ -1,4 +1,5 @@
-//! Callers who leave, who are in a hurry, or who come all at once: what they cost the others, and what stays of them.
+//! Callers who leave, who are in a hurry, or who come all at once: what they cost the others, and what stays
+//! of them.
 
 use std::time::Duration;
 

@@ -74,7 +74,8 @@ async fn a_fetch_under_way_does_not_bring_back_what_was_purged() {
     miss(&b, ID).await;
 }
 
-/// It is the get that no race can defeat: a document that was put just before a purge, and committed just after.
+/// It is the get that no race can defeat: a document that was put just before a purge, and committed just
+/// after.
 #[tokio::test]
 async fn a_document_committed_after_a_purge_that_it_did_not_see_is_not_served() {
     let database = Database::new().await;
@@ -118,7 +119,8 @@ async fn purges_hold_also_after_the_clock_was_set_back() {
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(2));
 }
 
-/// The tombstone of a delete takes the place of a row from the future, and yet holds off tickets older than itself.
+/// The tombstone of a delete takes the place of a row from the future, and yet holds off tickets older than
+/// itself.
 #[tokio::test]
 async fn a_delete_of_a_row_from_the_future_still_holds_off_older_fetches() {
     let database = Database::new().await;

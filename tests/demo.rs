@@ -15,7 +15,8 @@ async fn the_demo_shows_what_it_claims() {
     }
 }
 
-/// However it ends: by itself, by Ctrl-C, by a request to terminate, and by a kill that it does not even notice.
+/// However it ends: by itself, by Ctrl-C, by a request to terminate, and by a kill that it does not even
+/// notice.
 #[test]
 fn the_demo_leaves_no_process_and_no_directory() {
     for (signal, status) in
@@ -35,8 +36,8 @@ fn the_demo_leaves_no_process_and_no_directory() {
         }
         lines.read_to_string(&mut shown).unwrap();
         assert_eq!(demo.wait().unwrap().code(), status, "{shown}");
-        // Only after a kill is there anything left to wait for. A process whose parent is dead may stay in /proc until
-        // somebody asks for its status; its command line is empty then.
+        // Only after a kill is there anything left to wait for. A process whose parent is dead may stay in
+        // /proc until somebody asks for its status; its command line is empty then.
         let ended = || std::fs::read(keeper.join("cmdline")).unwrap_or_default().is_empty();
         let gone = || ended() && !directory.exists();
         assert!(signal == Some("-KILL") || gone(), "{signal:?}");

@@ -93,7 +93,8 @@ async fn calls_that_were_given_up_keep_no_place() {
     assert_eq!(node.stats().connections_opened, 1);
 }
 
-/// The server's own time limits: what nobody waits for any more is stopped there too, while the lock is still held.
+/// The server's own time limits: what nobody waits for any more is stopped there too, while the lock is still
+/// held.
 #[tokio::test]
 async fn the_server_stops_what_took_too_long() {
     let database = Database::new().await;

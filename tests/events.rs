@@ -144,7 +144,8 @@ async fn an_instance_that_is_discarded_and_a_statement_that_is_refused_are_told_
     assert_eq!(node.stats().instances_discarded, 1);
 }
 
-/// Refused input, and a database that objects to what is put: the log has the server's words, and none of ours.
+/// Refused input, and a database that objects to what is put: the log has the server's words, and none of
+/// ours.
 #[tokio::test]
 async fn no_document_and_no_query_part_of_a_url_is_logged() {
     let (database, log) = (Database::new().await, Log::default());
@@ -211,7 +212,8 @@ async fn each_call_is_a_span_of_its_caller_and_says_how_it_ended() {
     assert!(!text.contains("client.example") && !text.contains("hush"), "{text}");
 }
 
-/// Though workers serve the calls of many, what goes wrong is told within the trace of whoever it goes wrong for.
+/// Though workers serve the calls of many, what goes wrong is told within the trace of whoever it goes wrong
+/// for.
 #[tokio::test]
 async fn what_is_logged_of_a_call_is_in_its_span() {
     let (database, log) = (Database::new().await, Log::default());

@@ -1,7 +1,7 @@
 //! 7: what the rules accept, the database takes and gives back; what they refuse, the component refuses.
 //!
-//! The kept documents of `tests/fuzz/` and variations of them, through the real component to a real Postgres. The rules on their
-//! own are fuzzed there.
+//! The kept documents of `tests/fuzz/` and variations of them, through the real component to a real Postgres.
+//! The rules on their own are fuzzed there.
 
 use cimd_cache::{Error, PutOutcome};
 use cimd_cache_fuzz::{corpus, json, mutate};

@@ -104,8 +104,8 @@ async fn a_hit_says_until_when_it_is_fresh() {
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(2));
 }
 
-/// A plan is kept for as long as a connection lives, and made when the table is as a new deployment has it. With it the
-/// table may have grown by any number of rows that nobody has analysed.
+/// A plan is kept for as long as a connection lives, and made when the table is as a new deployment has it.
+/// With it the table may have grown by any number of rows that nobody has analysed.
 #[tokio::test]
 async fn many_gets_find_their_rows_by_the_key_whatever_the_plan_was_made_on() {
     let database = Database::new().await;

@@ -1,5 +1,5 @@
-//! What a statement means is not for others to decide: whatever they create in the database, and whatever the search path
-//! says, every name in our SQL is Postgres' own (CVE-2018-1058).
+//! What a statement means is not for others to decide: whatever they create in the database, and whatever the
+//! search path says, every name in our SQL is Postgres' own (CVE-2018-1058).
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -45,7 +45,8 @@ impl Names {
     }
 }
 
-/// Everything that the command and the library send, which is taken from the server's log, so that none is forgotten.
+/// Everything that the command and the library send, which is taken from the server's log, so that none is
+/// forgotten.
 async fn names_in_use() -> Names {
     let database = Database::empty().await;
     let admin = database.admin().await;
@@ -102,8 +103,8 @@ async fn tour(database: &Database) -> Vec<String> {
     seen
 }
 
-/// Operators, functions and types of these names in the schema `public`, for all arguments that our statements may have,
-/// each of which raises an error if it runs; and for everybody to use.
+/// Operators, functions and types of these names in the schema `public`, for all arguments that our
+/// statements may have, each of which raises an error if it runs; and for everybody to use.
 async fn plant(admin: &Client, names: &Names) {
     let array =
         |names: &BTreeSet<String>| format!("'{{{}}}'", names.iter().cloned().collect::<Vec<_>>().join(","));
@@ -161,7 +162,8 @@ async fn plant(admin: &Client, names: &Names) {
     admin.batch_execute(&sql).await.unwrap();
 }
 
-/// As a caller gets them whose connection has none of our settings, behind a pooler, each statement of the list.
+/// As a caller gets them whose connection has none of our settings, behind a pooler, each statement of the
+/// list.
 async fn raw(client: &Client) -> Vec<String> {
     let mut seen = Vec::new();
     let now: i64 = client.query_one(statements::CLOCK.sql, &[]).await.unwrap().get(0);

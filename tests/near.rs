@@ -139,7 +139,8 @@ async fn a_caller_in_a_hurry_does_not_wait_for_the_query_of_others() {
     assert_eq!(version(&patient.await.unwrap().unwrap()), Some(1));
 }
 
-/// However many gets of a key come at once: one that began after the expiry is not answered by a statement from before.
+/// However many gets of a key come at once: one that began after the expiry is not answered by a statement
+/// from before.
 #[tokio::test]
 async fn a_get_never_shares_an_answer_from_before_it_began() {
     let database = Database::new().await;

@@ -1,4 +1,5 @@
-//! The throw-away server leaves nothing behind, whatever becomes of it or its owner, and no wait for it is without end.
+//! The throw-away server leaves nothing behind, whatever becomes of it or its owner, and no wait for it is
+//! without end.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

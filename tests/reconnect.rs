@@ -52,8 +52,8 @@ async fn a_lost_connection_is_replaced() {
     }
 }
 
-/// 14: what a server says of its connections to others (Citus and foreign data wrappers pass it on as an error) is no
-/// reason to give up the one to it, with all calls that need it.
+/// 14: what a server says of its connections to others (Citus and foreign data wrappers pass it on as an
+/// error) is no reason to give up the one to it, with all calls that need it.
 #[tokio::test]
 async fn an_error_of_another_server_s_connection_ends_none() {
     let database = Database::new().await;

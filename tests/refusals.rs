@@ -46,8 +46,8 @@ async fn a_document_that_cannot_be_stored_is_refused_and_the_stored_one_stays() 
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(1));
 }
 
-/// A document of many numbers that are short to write and long to write out: `1e131071` makes 1,801 bytes here and
-/// 26 MB as `jsonb` shows it.
+/// A document of many numbers that are short to write and long to write out: `1e131071` makes 1,801 bytes
+/// here and 26 MB as `jsonb` shows it.
 fn number_bomb(number: &str) -> String {
     let bomb = format!("[{}]", vec![number; 200].join(","));
     format!("{{\"a\":{bomb}}}")
@@ -146,8 +146,8 @@ fn incompressible(length: usize) -> String {
     std::iter::repeat_with(&mut letter).take(length).collect()
 }
 
-/// 15: the real component, on input of every kind. Nothing is configured behind it, so that any other answer than a
-/// typed one would be a trap's.
+/// 15: the real component, on input of every kind. Nothing is configured behind it, so that any other answer
+/// than a typed one would be a trap's.
 #[tokio::test]
 async fn no_input_traps() {
     use proptest::strategy::{Strategy, ValueTree};

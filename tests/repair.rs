@@ -1,4 +1,5 @@
-//! A schema that was restored in part, belongs to somebody else, or hides its rows: what is said of it, and that it helps.
+//! A schema that was restored in part, belongs to somebody else, or hides its rows: what is said of it, and
+//! that it helps.
 
 use std::time::Duration;
 
@@ -149,8 +150,8 @@ async fn a_migration_that_cannot_be_done_says_who_has_to_do_what() {
             .unwrap();
     }
 
-    // Somebody who may create schemas was here first, and waits for an administrator, or for the owner, to whom he has
-    // granted himself.
+    // Somebody who may create schemas was here first, and waits for an administrator, or for the owner, to
+    // whom he has granted himself.
     let mallory = format!("mallory_{}", database.name);
     let trap = format!(
         "create role {mallory} login; create schema trap authorization {mallory}; grant {mallory} to cimd_cache_owner;
@@ -182,7 +183,8 @@ async fn a_migration_that_cannot_be_done_says_who_has_to_do_what() {
         .unwrap();
 }
 
-/// Tables without their record, or a record that is of other tables: what was restored in part is made anew, when asked to.
+/// Tables without their record, or a record that is of other tables: what was restored in part is made anew,
+/// when asked to.
 #[tokio::test]
 async fn what_does_not_belong_together_is_made_anew_only_when_asked_to() {
     for spoil in [

@@ -1,5 +1,5 @@
-//! The role that the host connects as, without the host in front of it: what it may do, what it may not, and why
-//! rights alone would be no sandbox.
+//! The role that the host connects as, without the host in front of it: what it may do, what it may not, and
+//! why rights alone would be no sandbox.
 
 use cimd_cache::{CheckError, statements};
 use support::{Database, HOUR, ID, document, one};
@@ -50,7 +50,8 @@ async fn broken(app: &Client) -> Vec<&'static str> {
 async fn it_has_the_rights_of_the_statements_and_no_other() {
     let database = Database::new().await;
     let admin = database.admin().await;
-    // Each right that this role has in some object's list of rights, outside of the schemas that are Postgres' own.
+    // Each right that this role has in some object's list of rights, outside of the schemas that are
+    // Postgres' own.
     let sql = "
         with granted as (
           select 'schema ' || nspname as object, null as columns, nspacl as acl from pg_namespace
@@ -164,8 +165,8 @@ async fn it_can_do_nothing_else_to_the_cache_or_the_server() {
     }
 }
 
-/// What every role of a Postgres may do, and no right takes away: which is why the host has a list of statements, and
-/// does not leave the component alone with this role.
+/// What every role of a Postgres may do, and no right takes away: which is why the host has a list of
+/// statements, and does not leave the component alone with this role.
 #[tokio::test]
 async fn the_role_alone_would_be_no_sandbox() {
     let database = Database::new().await;

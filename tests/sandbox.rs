@@ -1,7 +1,7 @@
 //! What becomes of a component that keeps no rule: `tests/hostile`, in the host that the real one has.
 //!
-//! Each call ends by its deadline or soon after, with a refusal or a typed error; the next one works; and nothing
-//! reaches the database that is not on the list.
+//! Each call ends by its deadline or soon after, with a refusal or a typed error; the next one works; and
+//! nothing reaches the database that is not on the list.
 
 use std::time::Duration;
 
@@ -165,7 +165,8 @@ async fn an_older_component_is_refused_with_a_sentence() {
     assert!(format!("{error:#}").contains("it has no get-many"), "{error:#}");
 }
 
-/// What one call leaves in an instance is there for the next one, unless it broke a rule; or at all, if so wished.
+/// What one call leaves in an instance is there for the next one, unless it broke a rule; or at all, if so
+/// wished.
 #[tokio::test]
 async fn no_instance_is_used_again_after_it_broke_a_rule() {
     let database = Database::new().await;
@@ -205,8 +206,8 @@ async fn others_are_answered_while_one_calculates() {
     endless.abort();
 }
 
-/// A component that goes on querying when its time is up is stopped a little later, and sends nothing in between. A caller
-/// whose time is up when it calls has nothing begun for it.
+/// A component that goes on querying when its time is up is stopped a little later, and sends nothing in
+/// between. A caller whose time is up when it calls has nothing begun for it.
 #[tokio::test]
 async fn nothing_is_sent_once_the_time_is_up() {
     let database = Database::new().await;

@@ -1,9 +1,10 @@
 //! The simulator's model of the tables beside a real Postgres.
 //!
-//! The rules are simulated on a model because that is fast; what it shows is worth as much as the model is true. So the
-//! same histories are run on a Postgres whose clock the test sets (a function `simulated.now()` that takes the place of the
-//! real one in the statements' text), and have to go the same way. And the bugs that the simulator plants in the model
-//! are planted in the SQL, and have to come to light there by the same history.
+//! The rules are simulated on a model because that is fast; what it shows is worth as much as the model is
+//! true. So the same histories are run on a Postgres whose clock the test sets (a function `simulated.now()`
+//! that takes the place of the real one in the statements' text), and have to go the same way. And the bugs
+//! that the simulator plants in the model are planted in the SQL, and have to come to light there by the same
+//! history.
 
 use std::collections::HashMap;
 

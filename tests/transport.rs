@@ -1,8 +1,8 @@
-//! The way to the database: encrypted to the server that was named, or refused before anything was said. And passwords:
-//! where they are taken from, and that they turn up nowhere else.
+//! The way to the database: encrypted to the server that was named, or refused before anything was said. And
+//! passwords: where they are taken from, and that they turn up nowhere else.
 //!
-//! The URLs name `db.example`, which is no machine's name, and lead to 127.0.0.1 by `hostaddr`: that does not count as
-//! loopback.
+//! The URLs name `db.example`, which is no machine's name, and lead to 127.0.0.1 by `hostaddr`: that does not
+//! count as loopback.
 
 mod authority;
 mod certificates;
@@ -38,7 +38,8 @@ async fn encrypted(server: &Server, application: &str) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-/// What a check and a get say where they may not get through, and the log, in which there must be no password.
+/// What a check and a get say where they may not get through, and the log, in which there must be no
+/// password.
 async fn refused(url: &str) -> (CheckError, Error, String) {
     let log = Log::default();
     let listening = log.listen();

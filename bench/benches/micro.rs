@@ -1,5 +1,5 @@
-//! What a change can spoil unseen: one call through the guest with the database's answer at hand, the rules for JSON,
-//! and the way of values to Postgres and back.
+//! What a change can spoil unseen: one call through the guest with the database's answer at hand, the rules
+//! for JSON, and the way of values to Postgres and back.
 //!
 //!     cargo bench -p cimd-cache-bench
 

@@ -21,8 +21,8 @@ use crate::load::Workload;
                   roles are there (`cimd-cache migrate --roles`)."
 )]
 pub(super) struct Arguments {
-    /// The database: postgres://user:password@host:port/database?options. Other users of a machine can read arguments:
-    /// prefer the variable, or leave the password to PGPASSWORD or a password file
+    /// The database: postgres://user:password@host:port/database?options. Other users of a machine can read
+    /// arguments: prefer the variable, or leave the password to PGPASSWORD or a password file
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
 
@@ -75,7 +75,8 @@ pub(super) enum Baseline {
     Pipelined,
     /// Native tokio-postgres with a pool of 16 connections, one call at a time on each
     Pool,
-    /// Native tokio-postgres whose gets travel together, over 3 connections, as the cache's do; its puts go over a pool of 16
+    /// Native tokio-postgres whose gets travel together, over 3 connections, as the cache's do; its puts go
+    /// over a pool of 16
     Batched,
     /// The cache with an instance for each call
     Fresh,

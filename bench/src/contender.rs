@@ -1,5 +1,5 @@
-//! Who is measured: the cache, and what a team would use or write instead. All get the same calls on the same rows, and
-//! give every call the same deadline.
+//! Who is measured: the cache, and what a team would use or write instead. All get the same calls on the same
+//! rows, and give every call the same deadline.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -18,7 +18,8 @@ pub(super) struct Dataset {
     pub(super) expired: u64,
 }
 
-/// Every `$3`th row is an expired one. Fetch and expiry are spread over time, as they are in a table that has grown.
+/// Every `$3`th row is an expired one. Fetch and expiry are spread over time, as they are in a table that has
+/// grown.
 const FILL: &str = "\
 insert into cimd_cache.client_id_metadata (url, metadata, expires_at, inserted_at, fetched_at, after_purge)
 select case when e.expired then 'https://expired-' || (i / $3::bigint)

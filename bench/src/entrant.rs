@@ -14,7 +14,8 @@ use crate::footprint;
 use crate::load::{self, Measured, Workload};
 use crate::native::{Batched, Native};
 
-/// How many connections native code has: in a pool, for gets and puts that share them, and for batches of gets.
+/// How many connections native code has: in a pool, for gets and puts that share them, and for batches of
+/// gets.
 const POOL: usize = 16;
 const PIPELINED: (usize, usize) = (4, 8);
 const BATCHED: usize = 3;

@@ -75,7 +75,8 @@ impl Environment {
             .deadline(DEADLINE)
     }
 
-    /// Processor time that the processes which serve this database have had so far. None where they run elsewhere.
+    /// Processor time that the processes which serve this database have had so far. None where they run
+    /// elsewhere.
     pub(super) async fn server_cpu(&self) -> Option<Duration> {
         let processes = "select pid from pg_stat_activity where datname = current_database()";
         let rows = self.admin.query(processes, &[]).await.ok()?;

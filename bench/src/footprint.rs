@@ -55,8 +55,8 @@ async fn round_trips(environment: &Environment, dataset: &Dataset) -> Result<(f6
     Ok((trips as f64 / COUNTED as f64, after.statements_prepared))
 }
 
-/// What one of the first callers in flight occupies, and what one more that waits does. A lock on the table holds all calls
-/// where they are while the memory is looked at.
+/// What one of the first callers in flight occupies, and what one more that waits does. A lock on the table
+/// holds all calls where they are while the memory is looked at.
 async fn memory(environment: &Environment, dataset: &Dataset) -> Result<(Option<f64>, Option<f64>)> {
     let cache = environment.builder().build()?;
     cache.get(&dataset.url(0)).await?;
@@ -105,8 +105,9 @@ pub(super) fn resident() -> Option<f64> {
     Some(kib * 1024.0)
 }
 
-/// From the start of `cimd-cache get` until it has answered and ended, in milliseconds. The first start, which reads the
-/// program from the disk, is not counted. None where the command is not built beside this program.
+/// From the start of `cimd-cache get` until it has answered and ended, in milliseconds. The first start,
+/// which reads the program from the disk, is not counted. None where the command is not built beside this
+/// program.
 async fn start(environment: &Environment, dataset: &Dataset) -> Result<Option<f64>> {
     let program = std::env::current_exe()?.with_file_name("cimd-cache");
     if !program.is_file() {

@@ -114,7 +114,8 @@ async fn drive(
                         contender.get(&url).await?;
                     }
                     latencies.push(u32::try_from(begin.elapsed().as_nanos()).unwrap_or(u32::MAX));
-                    // A call that is answered from memory never waits, and would not let the others have a turn.
+                    // A call that is answered from memory never waits, and would not let the others have a
+                    // turn.
                     tokio::task::coop::consume_budget().await;
                 }
             })

@@ -1,8 +1,9 @@
 //! A benchmark for those who have to size a deployment, and for those who change the cache.
 //!
-//! Everything runs in one process against one table: the cache, and what would be used in its place. Contenders take
-//! turns in several rounds, each round in another order, so that a noisy machine is noisy for all of them. Medians over
-//! the rounds are reported, and medians of the ratios of turns that were close to each other.
+//! Everything runs in one process against one table: the cache, and what would be used in its place.
+//! Contenders take turns in several rounds, each round in another order, so that a noisy machine is noisy for
+//! all of them. Medians over the rounds are reported, and medians of the ratios of turns that were close to
+//! each other.
 
 mod args;
 mod contender;

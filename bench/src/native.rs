@@ -103,8 +103,9 @@ async fn prepare(client: &Client, schema: &Schema, statement: &Statement) -> Res
     Ok(client.prepare_typed(&internals::qualify(schema, statement.sql), &types).await?)
 }
 
-/// Drives a connection that calls share. Once woken it lets the tasks that are ready go first, and then sends what they left
-/// in one go: answers come in groups, each wakes its caller, and most callers ask again at once.
+/// Drives a connection that calls share. Once woken it lets the tasks that are ready go first, and then sends
+/// what they left in one go: answers come in groups, each wakes its caller, and most callers ask again at
+/// once.
 async fn gathering(connection: impl Future<Output = ()>, calls: Arc<AtomicUsize>) {
     let mut connection = pin!(connection);
     let mut has_waited = false;
@@ -159,8 +160,8 @@ impl Contender for Native {
     }
 }
 
-/// Gets that wait travel together, as the cache's do and with its statement, but without a sandbox; puts go as those of a
-/// pool.
+/// Gets that wait travel together, as the cache's do and with its statement, but without a sandbox; puts go
+/// as those of a pool.
 #[derive(Clone)]
 pub(super) struct Batched {
     gets: mpsc::UnboundedSender<(String, oneshot::Sender<Result<String>>)>,

@@ -76,7 +76,8 @@ impl Swept {
         self.removed as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// Of the first and of the last tenth of the batches: were they to differ, a sweep would cost more than it removes.
+    /// Of the first and of the last tenth of the batches: were they to differ, a sweep would cost more than
+    /// it removes.
     fn ends(&self) -> (f64, f64) {
         let tenth = (self.batches.len() / 10).max(1);
         let last = self.batches.len() - tenth.min(self.batches.len());

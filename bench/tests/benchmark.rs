@@ -1,4 +1,5 @@
-//! The benchmark: that it measures what it says, and leaves nothing behind. How fast anything is decides no test.
+//! The benchmark: that it measures what it says, and leaves nothing behind. How fast anything is decides no
+//! test.
 
 #![expect(clippy::unwrap_used, reason = "in a test that is how a failure is reported")]
 

@@ -48,9 +48,9 @@ pub(super) enum Format {
 
 #[derive(Debug, Args)]
 pub(super) struct Database {
-    /// The database: postgres://user:password@host:port/database?options. Over a network it is encrypted and verified,
-    /// unless it says sslmode=disable. Other users of a machine can read arguments: prefer the variable, or leave the
-    /// password to PGPASSWORD or a password file
+    /// The database: postgres://user:password@host:port/database?options. Over a network it is encrypted and
+    /// verified, unless it says sslmode=disable. Other users of a machine can read arguments: prefer the
+    /// variable, or leave the password to PGPASSWORD or a password file
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(super) database_url: Option<String>,
 
@@ -179,12 +179,12 @@ pub(super) struct Migrate {
     /// Print the SQL with which an administrator creates the two roles, and do nothing else
     #[arg(long)]
     pub(super) roles: bool,
-    /// The role that auth servers connect as, which is granted what they need. If a hosted database has only one role, name
-    /// that one
+    /// The role that auth servers connect as, which is granted what they need. If a hosted database has only
+    /// one role, name that one
     #[arg(long, value_name = "ROLE", default_value = "cimd_cache_app", conflicts_with = "roles")]
     pub(super) app_role: String,
-    /// The most by which two clocks of the database may differ, up to 10: for distributed engines, where each node has its
-    /// own clock. Without it the setting stays as it is
+    /// The most by which two clocks of the database may differ, up to 10: for distributed engines, where each
+    /// node has its own clock. Without it the setting stays as it is
     #[arg(long, value_name = "SECONDS", value_parser = clock_tolerance, conflicts_with = "roles")]
     pub(super) clock_tolerance: Option<Duration>,
     /// Drop the cache's tables first, with all documents: for a schema of which only a part was restored
@@ -225,8 +225,8 @@ pub(super) struct Component {
                   curl --unix-socket /run/cimd-cache/cache.sock 'http://localhost/v1/document?client_id=https%3A%2F%2Fc.example%2F'"
 )]
 pub(super) struct Serve {
-    /// Where to listen, and for which roles (read, write, admin; all if none is named): unix:/path[,ROLE...] or
-    /// tcp:127.0.0.1:PORT[,ROLE...]. May be given several times
+    /// Where to listen, and for which roles (read, write, admin; all if none is named): unix:/path[,ROLE...]
+    /// or tcp:127.0.0.1:PORT[,ROLE...]. May be given several times
     #[arg(long, value_name = "ADDRESS", env = "CIMD_CACHE_LISTEN", value_delimiter = ' ')]
     #[arg(default_value = "unix:/run/cimd-cache/cache.sock")]
     pub(super) listen: Vec<Listen>,
@@ -243,8 +243,8 @@ pub(super) struct Serve {
     /// A Host that requests over TCP may name, beside the address that is listened on: name:port
     #[arg(long, value_name = "HOST", env = "CIMD_CACHE_HOST", value_delimiter = ' ')]
     pub(super) host: Vec<String>,
-    /// Where operators get health and metrics, in plain HTTP and without a token: /health/live, /health/ready,
-    /// /health/database, /metrics
+    /// Where operators get health and metrics, in plain HTTP and without a token: /health/live,
+    /// /health/ready, /health/database, /metrics
     #[arg(long, value_name = "ADDRESS:PORT", env = "CIMD_CACHE_OPS_LISTEN")]
     pub(super) ops_listen: Option<SocketAddr>,
     /// How often to remove rows that no get can return any more; 0 leaves that to others

@@ -253,8 +253,8 @@ async fn ask<T>(
     diagnosed(&cache, began, result).await
 }
 
-/// The outcome of a call that began then. If it failed for the database's sake, a check may tell more than the call could,
-/// within what is left of the same deadline.
+/// The outcome of a call that began then. If it failed for the database's sake, a check may tell more than
+/// the call could, within what is left of the same deadline.
 async fn diagnosed<T>(cache: &Cache, began: Instant, result: Result<T, Error>) -> Result<T, Failed> {
     let error = match result {
         Err(error @ (Error::Unavailable | Error::Storage)) => error,

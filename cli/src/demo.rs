@@ -1,4 +1,5 @@
-//! The cache at work: two nodes, one Postgres, real documents. Every line it prints is checked before it is printed.
+//! The cache at work: two nodes, one Postgres, real documents. Every line it prints is checked before it is
+//! printed.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};

@@ -69,8 +69,8 @@ async fn run(arguments: Arguments) -> Result<Outcome, Failed> {
         Command::Health(health) => serve::health(&health),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { subcommand } => pages::man(subcommand.as_deref()),
-        // Dropped, it stops its Postgres. A signal ends the others as it ends any program, also while they wait for their
-        // input.
+        // Dropped, it stops its Postgres. A signal ends the others as it ends any program, also while they
+        // wait for their input.
         Command::Demo => tokio::select! {
             result = demo::run() => result,
             () = interrupted() => Ok(Outcome::Interrupted),

@@ -102,8 +102,8 @@ impl Failed {
         Self { code: error.code(), ..self }
     }
 
-    /// Tells the user: as an object on stdout if results are asked for as JSON, else on stderr. If that is gone too, there
-    /// is nobody to tell.
+    /// Tells the user: as an object on stdout if results are asked for as JSON, else on stderr. If that is
+    /// gone too, there is nobody to tell.
     pub(super) fn tell(&self, as_json: bool) {
         if self.text.is_empty() {
             return;
@@ -129,8 +129,8 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// From the demo and the benchmark, whose failures are of many kinds: a result that could not be printed, else whatever
-/// kept the database from working.
+/// From the demo and the benchmark, whose failures are of many kinds: a result that could not be printed,
+/// else whatever kept the database from working.
 impl From<anyhow::Error> for Failed {
     fn from(error: anyhow::Error) -> Self {
         error.downcast().unwrap_or_else(|error| Self::database(format!("{error:#}")))

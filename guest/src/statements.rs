@@ -197,8 +197,8 @@ returning true",
 ///
 /// The later of the two fetch times stays, so that a delete which waited for a put does not let in puts older
 /// than that one; but not the fetch time of a row from the future, which would let in any. [`PUT`] says which
-/// rows are from the future. By another rule, the first of two deletes at once could take the tombstone of the
-/// other for one.
+/// rows are from the future. By another rule, the first of two deletes at once could take the tombstone of
+/// the other for one.
 pub const DELETE: Statement = Statement {
     name: "delete",
     purpose: Purpose::Write,

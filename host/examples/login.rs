@@ -4,7 +4,8 @@
 //!     DATABASE_URL=postgres://cimd_cache_app@localhost/auth cargo run -p cimd-cache --example login
 //!     curl 'http://localhost:3000/authorize?client_id=https%3A%2F%2Fvscode.dev%2Foauth%2Fclient-metadata.json&redirect_uri=…'
 //!
-//! Everything that is about the cache is here as a real server has it. What is left out is said where it is left out.
+//! Everything that is about the cache is here as a real server has it. What is left out is said where it is
+//! left out.
 
 use std::time::Duration;
 
@@ -67,8 +68,8 @@ async fn client(cache: &Cache, client_id: &str) -> Result<String, Refusal> {
         Ok(Lookup::Hit(entry)) => return Ok(entry.metadata),
         Ok(Lookup::Miss(ticket)) => Some(ticket),
         Err(Error::InvalidUrl(text)) => return Err(refusal(&text)),
-        // The choice of this server: while the cache is away it fetches for each login, and stores nothing. Another may
-        // refuse logins instead. A real one bounds how many fetches there are at once.
+        // The choice of this server: while the cache is away it fetches for each login, and stores nothing.
+        // Another may refuse logins instead. A real one bounds how many fetches there are at once.
         Err(_) => None,
     };
     let (url, fetched) = (client_id.to_owned(), tokio::task::spawn_blocking);
@@ -77,8 +78,8 @@ async fn client(cache: &Cache, client_id: &str) -> Result<String, Refusal> {
     let (metadata, lifetime) = fetched.map_err(|error| refusal(&format!("{error:#}")))?;
     if let Some(ticket) = ticket {
         match cache.put(client_id, &metadata, Expiry::After(lifetime), Some(&ticket)).await {
-            // Superseded: somebody has fetched later, or deleted the client meanwhile. What was fetched here is good for
-            // this login, and for no other one.
+            // Superseded: somebody has fetched later, or deleted the client meanwhile. What was fetched here
+            // is good for this login, and for no other one.
             Ok(_) => {}
             // It passed our checks and not the cache's: no JSON object, two members of one name, or the like.
             Err(Error::InvalidMetadata(text)) => return Err(refusal(&text)),
@@ -91,8 +92,8 @@ async fn client(cache: &Cache, client_id: &str) -> Result<String, Refusal> {
 
 /// Fetches a document and checks what the draft asks for; with it comes how long it may be kept.
 ///
-/// A real server must not let clients choose which addresses it connects to: it refuses private ones after the name is
-/// resolved (section 6.5 of the draft).
+/// A real server must not let clients choose which addresses it connects to: it refuses private ones after
+/// the name is resolved (section 6.5 of the draft).
 fn fetch_and_validate(client_id: &str) -> Result<(String, Duration)> {
     ensure!(client_id.starts_with("https://"), "the client_id is not an https URL");
     let config = ureq::Agent::config_builder()
@@ -112,8 +113,8 @@ fn fetch_and_validate(client_id: &str) -> Result<(String, Duration)> {
     Ok((metadata, lifetime))
 }
 
-/// The freshness lifetime that the origin allows (RFC 9111 section 5.2.2), within this server's bounds. 0 is stored too,
-/// and misses: the next login fetches again.
+/// The freshness lifetime that the origin allows (RFC 9111 section 5.2.2), within this server's bounds. 0 is
+/// stored too, and misses: the next login fetches again.
 fn lifetime(cache_control: &str) -> Duration {
     let directives: Vec<_> =
         cache_control.split(',').map(|directive| directive.trim().to_lowercase()).collect();

@@ -1,9 +1,10 @@
-//! A program with a wasmtime of its own, as gateways are: it runs the component, and this crate lends it the database.
+//! A program with a wasmtime of its own, as gateways are: it runs the component, and this crate lends it the
+//! database.
 //!
 //!     DATABASE_URL=postgres://cimd_cache_app@localhost/auth cargo run -p cimd-cache --example own_wasmtime
 //!
-//! The program decides how many instances there are and what each may have. This crate sends the statements: only those of
-//! the list, over its own connections, with its deadlines.
+//! The program decides how many instances there are and what each may have. This crate sends the statements:
+//! only those of the list, over its own connections, with its deadlines.
 
 use anyhow::{Context, Result};
 use cimd_cache::sql::{self, Sql};

@@ -1,5 +1,5 @@
-//! The WIT package as Rust, generated. The import is async: a guest that waits for the database gives its thread
-//! back meanwhile.
+//! The WIT package as Rust, generated. The import is async: a guest that waits for the database gives its
+//! thread back meanwhile.
 
 wasmtime::component::bindgen!({
     path: "../wit",

@@ -32,8 +32,9 @@ const LONGEST_BATCH: usize = 32;
 const NEAR_TTL: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(TICKET_SECONDS.unsigned_abs());
 
-/// Sets up a [`Cache`]; [`Cache::builder`] makes one. Every setting but the database URL has a default. Without a database
-/// URL the cache answers every call with [`Error::NotConfigured`](crate::Error::NotConfigured).
+/// Sets up a [`Cache`]; [`Cache::builder`] makes one. Every setting but the database URL has a default.
+/// Without a database URL the cache answers every call with
+/// [`Error::NotConfigured`](crate::Error::NotConfigured).
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
@@ -62,7 +63,8 @@ impl Default for Builder {
         let limits = Limits {
             // Each takes up to a batch at once, so a few are enough; docs/benchmarks.md has the figures.
             read_connections: 3,
-            // Puts wait for commits, and a Postgres server accepts 100 connections by default, for all nodes together.
+            // Puts wait for commits, and a Postgres server accepts 100 connections by default, for all nodes
+            // together.
             write_connections: 16,
             batch: LONGEST_BATCH,
             waiting: 4_096,
@@ -70,8 +72,8 @@ impl Default for Builder {
         };
         let settings = Settings {
             deadline: limits.deadline,
-            // Longer than the pauses of a node in use, so that it keeps its connections; short enough that a node which was
-            // busy once gives them back.
+            // Longer than the pauses of a node in use, so that it keeps its connections; short enough that a
+            // node which was busy once gives them back.
             idle: Duration::from_secs(300),
             prepare: false,
         };
@@ -96,11 +98,11 @@ impl Cache {
 }
 
 impl Builder {
-    /// Where the database is: see [`DatabaseUrl`] for what it may contain. The role should be `cimd_cache_app`, or one
-    /// that is a member of it and has the same time limits set.
+    /// Where the database is: see [`DatabaseUrl`] for what it may contain. The role should be
+    /// `cimd_cache_app`, or one that is a member of it and has the same time limits set.
     ///
-    /// White space around it is ignored, because secrets often end with a line break. If nothing else is left, the cache is
-    /// not configured.
+    /// White space around it is ignored, because secrets often end with a line break. If nothing else is
+    /// left, the cache is not configured.
     pub fn database_url(mut self, url: &str) -> Self {
         self.database_url = match url.parse() {
             Err(DatabaseUrlError::Empty) => None,
@@ -109,43 +111,46 @@ impl Builder {
         self
     }
 
-    /// The schema that holds the tables: `cimd_cache` by default. Caches in different schemas share nothing but the roles.
+    /// The schema that holds the tables: `cimd_cache` by default. Caches in different schemas share nothing
+    /// but the roles.
     pub fn schema(mut self, schema: Schema) -> Self {
         self.schema = schema;
         self
     }
 
-    /// How long a call may take in all, including the wait for a worker and a connection. 1 millisecond to 30 seconds; 2
-    /// seconds by default. [`Cache::with_deadline`] sets a shorter one for individual calls.
+    /// How long a call may take in all, including the wait for a worker and a connection. 1 millisecond to 30
+    /// seconds; 2 seconds by default. [`Cache::with_deadline`] sets a shorter one for individual calls.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.limits.deadline = deadline;
         self
     }
 
-    /// The most connections for gets: 1 to 1,000, 3 by default. Each is opened when there is work for it, and serves up to
+    /// The most connections for gets: 1 to 1,000, 3 by default. Each is opened when there is work for it, and
+    /// serves up to
     /// [a batch](Self::max_batch) of gets at once.
     pub fn read_connections(mut self, connections: usize) -> Self {
         self.limits.read_connections = connections;
         self
     }
 
-    /// The most connections for puts and deletes: 1 to 1,000, 16 by default. Each does one at a time, and waits for its
-    /// commit.
+    /// The most connections for puts and deletes: 1 to 1,000, 16 by default. Each does one at a time, and
+    /// waits for its commit.
     pub fn write_connections(mut self, connections: usize) -> Self {
         self.limits.write_connections = connections;
         self
     }
 
-    /// The most gets in one statement: 1 to 32, 32 by default. With 1, each get has its own statement, which suits engines
-    /// that store keys in different shards; then use more [connections](Self::read_connections), such as 16.
+    /// The most gets in one statement: 1 to 32, 32 by default. With 1, each get has its own statement, which
+    /// suits engines that store keys in different shards; then use more
+    /// [connections](Self::read_connections), such as 16.
     pub fn max_batch(mut self, gets: usize) -> Self {
         self.limits.batch = gets;
         self
     }
 
-    /// The most calls that wait for a connection, counted separately for gets and for puts and deletes: 1 to 1,000,000, 4,096
-    /// by default. A call beyond that, or one that could not be served before its deadline at the current pace, fails at once
-    /// with [`Error::Unavailable`](crate::Error::Unavailable).
+    /// The most calls that wait for a connection, counted separately for gets and for puts and deletes: 1 to
+    /// 1,000,000, 4,096 by default. A call beyond that, or one that could not be served before its deadline
+    /// at the current pace, fails at once with [`Error::Unavailable`](crate::Error::Unavailable).
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.limits.waiting = calls;
         self
@@ -157,44 +162,45 @@ impl Builder {
         self
     }
 
-    /// Whether to prepare statements in a [`schema`](Self::schema) of your own, which makes gets faster. In the schema
-    /// `cimd_cache` they are always prepared. `true` asserts that there is no transaction pooler in between that cannot track
-    /// prepared statements (such as pgbouncer before 1.21): behind one, the statements of two schemas could be mistaken for
-    /// each other. `false` by default.
+    /// Whether to prepare statements in a [`schema`](Self::schema) of your own, which makes gets faster. In
+    /// the schema `cimd_cache` they are always prepared. `true` asserts that there is no transaction pooler
+    /// in between that cannot track prepared statements (such as pgbouncer before 1.21): behind one, the
+    /// statements of two schemas could be mistaken for each other. `false` by default.
     pub fn prepare_statements(mut self, prepare: bool) -> Self {
         self.settings.prepare = prepare;
         self
     }
 
-    /// How many calls an instance serves before it is replaced; at least 1, unlimited by default. 1 gives each call a fresh
-    /// sandbox, and makes gets 1.4 to 3.5 times slower (docs/benchmarks.md).
+    /// How many calls an instance serves before it is replaced; at least 1, unlimited by default. 1 gives
+    /// each call a fresh sandbox, and makes gets 1.4 to 3.5 times slower (docs/benchmarks.md).
     pub fn max_instance_reuse_count(mut self, calls: u32) -> Self {
         self.max_instance_reuse_count = calls;
         self
     }
 
-    /// Turns the near cache on: documents stay in this process's memory for up to `ttl`, and gets that find them there ask
-    /// nobody. It relaxes one guarantee: what another node puts or deletes can stay unseen for up to `ttl`. Expired documents
-    /// are still never served, and puts and deletes through this cache still take effect at once. 1 millisecond to 10
-    /// minutes; off by default.
+    /// Turns the near cache on: documents stay in this process's memory for up to `ttl`, and gets that find
+    /// them there ask nobody. It relaxes one guarantee: what another node puts or deletes can stay unseen for
+    /// up to `ttl`. Expired documents are still never served, and puts and deletes through this cache still
+    /// take effect at once. 1 millisecond to 10 minutes; off by default.
     pub fn near_ttl(mut self, ttl: Duration) -> Self {
         self.near_ttl = Some(ttl);
         self
     }
 
-    /// The most bytes that the near cache holds: 64 KiB to 1 TiB, 32 MiB by default, which is some 30,000 documents.
+    /// The most bytes that the near cache holds: 64 KiB to 1 TiB, 32 MiB by default, which is some 30,000
+    /// documents.
     pub fn near_bytes(mut self, bytes: usize) -> Self {
         self.near_bytes = bytes;
         self
     }
 
-    /// Another component of the world `cimd-cache`, in place of the built-in [`COMPONENT`]: for those who build, audit and
-    /// pin the component themselves. A WebAssembly binary, never machine code.
+    /// Another component of the world `cimd-cache`, in place of the built-in [`COMPONENT`]: for those who
+    /// build, audit and pin the component themselves. A WebAssembly binary, never machine code.
     ///
-    /// Whatever it does, it stays within the sandbox: a call ends by its deadline, an instance has at most 4 MiB of memory,
-    /// and only the [statements] of this crate reach the database. Within those limits the host trusts it: it can put and
-    /// delete documents, and answer a get with any document. Do not run a component that you would not trust with the
-    /// documents.
+    /// Whatever it does, it stays within the sandbox: a call ends by its deadline, an instance has at most 4
+    /// MiB of memory, and only the [statements] of this crate reach the database. Within those limits the
+    /// host trusts it: it can put and delete documents, and answer a get with any document. Do not run a
+    /// component that you would not trust with the documents.
     ///
     /// [statements]: crate::statements
     /// [`COMPONENT`]: crate::COMPONENT
@@ -203,8 +209,8 @@ impl Builder {
         self
     }
 
-    /// Compiles the component, which takes tens of milliseconds. Connects to nothing yet: [`Cache::check`] says whether the
-    /// database is there and in order.
+    /// Compiles the component, which takes tens of milliseconds. Connects to nothing yet: [`Cache::check`]
+    /// says whether the database is there and in order.
     ///
     /// # Errors
     ///
@@ -226,7 +232,8 @@ impl Builder {
         Ok(Cache::new(workers, self.schema))
     }
 
-    /// Sets up only the import `sql`, for a program that runs the component in its own wasmtime: see [`crate::sql`].
+    /// Sets up only the import `sql`, for a program that runs the component in its own wasmtime: see
+    /// [`crate::sql`].
     ///
     /// # Errors
     ///

@@ -18,12 +18,13 @@ use crate::span::{self, call_span};
 use crate::types::{Expiry, Lookup, PutOutcome, Stats, SweepOutcome, Ticket, unix_seconds};
 use crate::workers::{Put, Request, Task, Workers};
 
-/// A shared cache of validated Client ID Metadata Documents. Cheap to clone; all clones share the same instances and
-/// connections.
+/// A shared cache of validated Client ID Metadata Documents. Cheap to clone; all clones share the same
+/// instances and connections.
 ///
 /// Calls open connections when they need them, on their tokio runtime: use a cache from one runtime.
 ///
-/// A call can be dropped at any time. A put or delete that was already sent goes on, and may or may not be applied.
+/// A call can be dropped at any time. A put or delete that was already sent goes on, and may or may not be
+/// applied.
 #[derive(Clone)]
 pub struct Cache {
     workers: Arc<Workers>,
@@ -38,17 +39,20 @@ impl Cache {
     }
 
     /// The same cache with a shorter deadline for the calls made through it. A deadline longer than the
-    /// [builder](crate::Builder::deadline)'s is cut to that one, because the server's time limits follow from it.
+    /// [builder](crate::Builder::deadline)'s is cut to that one, because the server's time limits follow from
+    /// it.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline: deadline.min(self.workers.deadline()), ..self.clone() }
     }
 
-    /// Looks up the document of a `client_id` URL, which is compared byte by byte. One round trip to the database, or none
-    /// if the [near cache](crate::Builder::near_ttl) has the document. Gets that arrive together share a round trip.
+    /// Looks up the document of a `client_id` URL, which is compared byte by byte. One round trip to the
+    /// database, or none if the [near cache](crate::Builder::near_ttl) has the document. Gets that arrive
+    /// together share a round trip.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
+    /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`],
+    /// [`Error::Storage`].
     pub async fn get(&self, url: &str) -> Result<Lookup, Error> {
         let url = bounded(url, URL_BYTES);
         let span = call_span!("get", keys);
@@ -66,12 +70,13 @@ impl Cache {
         span::within(span, self.workers.get(url, self.until()), outcome, Error::code).await
     }
 
-    /// Stores the document of a `client_id` URL, replacing any earlier one. Present the ticket of the get that came before
-    /// the fetch. Without one the cache takes the document as fetched now: a slow, older fetch could then replace a newer
-    /// document, or bring back one that was deleted meanwhile.
+    /// Stores the document of a `client_id` URL, replacing any earlier one. Present the ticket of the get
+    /// that came before the fetch. Without one the cache takes the document as fetched now: a slow, older
+    /// fetch could then replace a newer document, or bring back one that was deleted meanwhile.
     ///
-    /// `metadata` is a JSON object of at most 16 KiB, measured again with every number in plain decimal; nested at most 64
-    /// deep, with no duplicate member names, no `\u0000`, no lone surrogate, and no number outside the range of a double.
+    /// `metadata` is a JSON object of at most 16 KiB, measured again with every number in plain decimal;
+    /// nested at most 64 deep, with no duplicate member names, no `\u0000`, no lone surrogate, and no number
+    /// outside the range of a double.
     ///
     /// A refusal changes nothing. Repeating a put with the same ticket is safe.
     ///
@@ -105,12 +110,13 @@ impl Cache {
         span::within(call_span!("put"), call, outcome, Error::code).await
     }
 
-    /// Removes the document of a `client_id` URL. Returns whether a get would have hit. A put with an older ticket is
-    /// superseded, so an in-flight fetch does not bring the document back.
+    /// Removes the document of a `client_id` URL. Returns whether a get would have hit. A put with an older
+    /// ticket is superseded, so an in-flight fetch does not bring the document back.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`], [`Error::Storage`].
+    /// [`Error::InvalidUrl`], [`Error::NotConfigured`], [`Error::Unavailable`], [`Error::TimedOut`],
+    /// [`Error::Storage`].
     pub async fn delete(&self, url: &str) -> Result<bool, Error> {
         let url = bounded(url, URL_BYTES).to_owned();
         let call = async {
@@ -135,9 +141,9 @@ impl Cache {
         span::within(call_span!("purge"), call, |()| "purged", Error::code).await
     }
 
-    /// Removes at most `limit` rows that no get can return any more, and at most 1,000: repeat while there are
-    /// [more](SweepOutcome::more). Sweeping is not needed for correctness, only to keep the table small. Any node can sweep,
-    /// even several at once.
+    /// Removes at most `limit` rows that no get can return any more, and at most 1,000: repeat while there
+    /// are [more](SweepOutcome::more). Sweeping is not needed for correctness, only to keep the table small.
+    /// Any node can sweep, even several at once.
     ///
     /// # Errors
     ///
@@ -150,8 +156,8 @@ impl Cache {
         span::within(call_span!("sweep"), call, |_| "swept", Error::code).await
     }
 
-    /// Checks that the cache can work: it can connect, the schema is there and recent enough, and the role has the privileges
-    /// it needs. For a readiness probe. It only reads.
+    /// Checks that the cache can work: it can connect, the schema is there and recent enough, and the role
+    /// has the privileges it needs. For a readiness probe. It only reads.
     ///
     /// # Errors
     ///
@@ -176,8 +182,9 @@ impl Cache {
         })?
     }
 
-    /// Accepts no more calls, serves those that are in flight or waiting, and then closes the connections in an orderly way.
-    /// Returns when that is done, or after the deadline at the latest. Later calls, on any clone, fail with
+    /// Accepts no more calls, serves those that are in flight or waiting, and then closes the connections in
+    /// an orderly way. Returns when that is done, or after the deadline at the latest. Later calls, on any
+    /// clone, fail with
     /// [`Error::Unavailable`].
     ///
     /// Dropping the last clone does the same, but nobody waits for it.
@@ -205,8 +212,8 @@ impl std::fmt::Debug for Cache {
     }
 }
 
-/// Cuts an argument a little past its limit. The guest refuses anything longer than the limit, however it continues, and a
-/// huge argument must not fill the sandbox before the rules can look at it.
+/// Cuts an argument a little past its limit. The guest refuses anything longer than the limit, however it
+/// continues, and a huge argument must not fill the sandbox before the rules can look at it.
 fn bounded(text: &str, limit: usize) -> &str {
     // The next four bytes hold at least one more character.
     &text[..text.floor_char_boundary(limit + 4)]

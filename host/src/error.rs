@@ -2,22 +2,22 @@
 
 use crate::bindings::exports::cimd::cache::cache as wit;
 
-/// Why a call was refused or failed. The variant says what to do. The text is one sentence for people, and never contains
-/// credentials, SQL, a document, or the server's own message, which is in the log (`tracing`).
+/// Why a call was refused or failed. The variant says what to do. The text is one sentence for people, and
+/// never contains credentials, SQL, a document, or the server's own message, which is in the log (`tracing`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The `client_id` URL is empty, longer than 2,048 bytes, or contains NUL. Fix the call.
     #[error("{0}")]
     InvalidUrl(String),
-    /// The document cannot be stored: [`Cache::put`](crate::Cache::put) lists the rules. Fix the call, or reject
-    /// the client.
+    /// The document cannot be stored: [`Cache::put`](crate::Cache::put) lists the rules. Fix the call, or
+    /// reject the client.
     #[error("{0}")]
     InvalidMetadata(String),
     /// The expiry's year is outside 1970 to 9999. Fix the call.
     #[error("{0}")]
     InvalidExpiry(String),
-    /// The ticket is not one that a get handed out: it has another form, or is over a minute ahead of the database's clock.
-    /// Fix the call.
+    /// The ticket is not one that a get handed out: it has another form, or is over a minute ahead of the
+    /// database's clock. Fix the call.
     #[error("{0}")]
     InvalidTicket(String),
     /// No database is configured. Fix the deployment.
@@ -37,8 +37,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The name of the case, as the WIT interface has it, such as `timed-out`: for labels of metrics, and for protocols that
-    /// pass the error on.
+    /// The name of the case, as the WIT interface has it, such as `timed-out`: for labels of metrics, and for
+    /// protocols that pass the error on.
     pub fn code(&self) -> &'static str {
         match self {
             Self::InvalidUrl(_) => "invalid-url",

@@ -11,8 +11,8 @@ use crate::bindings::cimd::cache::sql::Value;
 use crate::postgres::{Connected, Connector, DatabaseUrl, LONG_TIMEOUTS, values};
 use crate::schema::Schema;
 
-/// Opens a connection by the same rules as the cache's, for other ways to use the same database. It ends when the client
-/// is dropped, and has to be driven by polling the future.
+/// Opens a connection by the same rules as the cache's, for other ways to use the same database. It ends when
+/// the client is dropped, and has to be driven by polling the future.
 ///
 /// # Errors
 ///

@@ -1,12 +1,13 @@
 //! A shared cache for OAuth Client ID Metadata Documents, for authorization servers and gateways.
 //!
 //! An OAuth client that identifies itself by a URL (Client ID Metadata Documents,
-//! draft-ietf-oauth-client-id-metadata-document) is known by the JSON behind that URL. The server fetches and validates
-//! it, and must not do so again for every request. This crate keeps the validated documents in Postgres, for all nodes:
-//! never served past their expiry, never an older one over a newer one, never a silent no-op.
+//! draft-ietf-oauth-client-id-metadata-document) is known by the JSON behind that URL. The server fetches and
+//! validates it, and must not do so again for every request. This crate keeps the validated documents in
+//! Postgres, for all nodes: never served past their expiry, never an older one over a newer one, never a
+//! silent no-op.
 //!
-//! The rules run in a WebAssembly component, sandboxed by wasmtime; its only way out is a list of SQL statements that
-//! this crate sends for it.
+//! The rules run in a WebAssembly component, sandboxed by wasmtime; its only way out is a list of SQL
+//! statements that this crate sends for it.
 //!
 //! # Example
 //!
@@ -41,9 +42,9 @@
 //!
 //! # What goes over which connection
 //!
-//! A [`Cache`] opens connections when it first needs them and keeps them for a while: a few for gets, some for puts and
-//! deletes, one for sweeps. Each does one thing at a time, and gets that wait for one travel together: one statement looks
-//! up to 32 documents up. It replaces connections that fail.
+//! A [`Cache`] opens connections when it first needs them and keeps them for a while: a few for gets, some
+//! for puts and deletes, one for sweeps. Each does one thing at a time, and gets that wait for one travel
+//! together: one statement looks up to 32 documents up. It replaces connections that fail.
 //!
 //! # Programs with a wasmtime of their own
 //!

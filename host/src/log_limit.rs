@@ -1,7 +1,7 @@
 //! Limits how often one kind of event is logged.
 //!
-//! While a database is away every call fails, tens of thousands a second. An operator needs to see the first failure, that
-//! it goes on, and how many there were.
+//! While a database is away every call fails, tens of thousands a second. An operator needs to see the first
+//! failure, that it goes on, and how many there were.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

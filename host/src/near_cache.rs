@@ -1,18 +1,20 @@
-//! The near cache: documents that this process keeps for a short time, in front of the sandbox and the database.
+//! The near cache: documents that this process keeps for a short time, in front of the sandbox and the
+//! database.
 //!
-//! It relaxes one guarantee of the contract: what *another* node puts or deletes can stay unseen for up to the TTL.
-//! Everything else holds:
+//! It relaxes one guarantee of the contract: what *another* node puts or deletes can stay unseen for up to
+//! the TTL. Everything else holds:
 //!
-//! * A document is kept no longer than until its expiry, measured with this machine's clock from before the query was
-//!   sent, allowing for a clock that runs slow.
-//! * A put or delete through this process takes effect at once: when it returns, the document is gone from here, and gets
-//!   that were in flight for its key are not kept. While the write is in flight, gets of its key go to the database; if its
-//!   outcome is unknown, they do for as long as the statement may still run.
+//! * A document is kept no longer than until its expiry, measured with this machine's clock from before the
+//!   query was sent, allowing for a clock that runs slow.
+//! * A put or delete through this process takes effect at once: when it returns, the document is gone from
+//!   here, and gets that were in flight for its key are not kept. While the write is in flight, gets of its
+//!   key go to the database; if its outcome is unknown, they do for as long as the statement may still run.
 //! * Misses are not kept, so a document that another node has just put is found.
-//! * A hit carries a ticket of the present moment, not that of the old query: a fetch that begins now is that new.
+//! * A hit carries a ticket of the present moment, not that of the old query: a fetch that begins now is that
+//!   new.
 //!
-//! Workers report what they send and how it ended, so it does not matter whether a caller still waits. A write that changed
-//! nothing, because it was refused or never sent, changes nothing here.
+//! Workers report what they send and how it ended, so it does not matter whether a caller still waits. A
+//! write that changed nothing, because it was refused or never sent, changes nothing here.
 
 mod kept;
 
@@ -41,8 +43,8 @@ pub(crate) struct Settings {
     pub(crate) bytes: usize,
 }
 
-/// How long a put or delete of unknown outcome may still take effect: no statement runs for longer. One that does so later
-/// anyway, from the backlog of a server that hung, counts as another node's.
+/// How long a put or delete of unknown outcome may still take effect: no statement runs for longer. One that
+/// does so later anyway, from the backlog of a server that hung, counts as another node's.
 const UNSETTLED: Duration = Duration::from_secs(FUTURE_TOLERANCE_SECONDS.unsigned_abs());
 
 /// The near cache of one process.
@@ -56,7 +58,8 @@ pub(crate) struct NearCache {
     hits: AtomicU64,
 }
 
-/// What is in flight. Events are numbered: a get that began before a write ended may have read what was there before it.
+/// What is in flight. Events are numbered: a get that began before a write ended may have read what was there
+/// before it.
 #[derive(Default)]
 struct Flights {
     events: u64,
@@ -203,7 +206,8 @@ impl Flights {
 }
 
 impl Gets<'_> {
-    /// The answers have come, in the order of the URLs. Documents are kept whose keys nothing was written to meanwhile.
+    /// The answers have come, in the order of the URLs. Documents are kept whose keys nothing was written to
+    /// meanwhile.
     pub(crate) fn answered(mut self, answers: &[Result<Lookup, Error>]) {
         let (near, asked, now) = (self.near, self.asked, Instant::now());
         let urls = std::mem::take(&mut self.urls);
@@ -218,8 +222,8 @@ impl Gets<'_> {
                 && allowed
                 && let Some(kept) = Kept::new(entry, asked.at, now, near.settings.ttl)
             {
-                // A get that was sent later may have been stored first. The lock is held: a write that ends now waits, and
-                // then removes this.
+                // A get that was sent later may have been stored first. The lock is held: a write that ends
+                // now waits, and then removes this.
                 if near.kept.peek(&**url).is_none_or(|there| there.is_older_than(&kept)) {
                     near.kept.insert((**url).into(), Arc::new(kept));
                 }

@@ -1,9 +1,10 @@
 //! The room of Postgres: how a database is named, reached and spoken to.
 //!
-//! From the bottom: `failure` says why a statement gave no rows, `connect_error` what an operator can do about a connection
-//! that cannot be had; `url`, `pgpass`, `tls` say where the database is and how to log in; `target` and `socket` lead there,
-//! and `connect` logs in. `backoff`, `liveness` and `prepared` are decisions without any network. `database` is what all
-//! connections to one database share, `connection` is one of them, and `open` makes one.
+//! From the bottom: `failure` says why a statement gave no rows, `connect_error` what an operator can do
+//! about a connection that cannot be had; `url`, `pgpass`, `tls` say where the database is and how to log in;
+//! `target` and `socket` lead there, and `connect` logs in. `backoff`, `liveness` and `prepared` are
+//! decisions without any network. `database` is what all connections to one database share, `connection` is
+//! one of them, and `open` makes one.
 
 mod backoff;
 mod connect;

@@ -1,7 +1,8 @@
 //! The sandbox: what an instance of the component may have, and how it is called.
 //!
-//! A fresh instance for each call makes gets up to 3.5 times slower, so a worker reuses its instance, but only after a call
-//! that returned. After anything else (a trap, a call that ran out of time) the store must not be entered again.
+//! A fresh instance for each call makes gets up to 3.5 times slower, so a worker reuses its instance, but
+//! only after a call that returned. After anything else (a trap, a call that ran out of time) the store must
+//! not be entered again.
 
 mod answer;
 mod component;
@@ -19,12 +20,12 @@ pub(crate) use self::state::{Lent, Overtime};
 use self::state::{State, TICK};
 use crate::bindings::{CimdCache, CimdCachePre};
 
-/// The most memory of one instance, in bytes: room for many copies of the largest document, and a bound on what a
-/// fault in the guest could take.
+/// The most memory of one instance, in bytes: room for many copies of the largest document, and a bound on
+/// what a fault in the guest could take.
 const MEMORY_BYTES: usize = 4 << 20;
 
-/// Unused address space around an instance's memory, in bytes. Nothing relies on it; it would stop an access that a fault in
-/// the compiler let through.
+/// Unused address space around an instance's memory, in bytes. Nothing relies on it; it would stop an access
+/// that a fault in the compiler let through.
 const GUARD_BYTES: u64 = 64 << 10;
 
 /// What a component may consist of: its module, the adapters around it, and their tables.
@@ -32,13 +33,14 @@ const CORE_INSTANCES: usize = 4;
 const TABLES: usize = 2;
 const TABLE_ELEMENTS: usize = 20_000;
 
-/// The most bytes that the guest can make the host copy at once: a statement with its parameters, or an answer. Both have
-/// closer limits, but those are checked after the copy, and a list that names one text many times takes almost none of the
-/// guest's memory. Enough for the largest result from the database, plus the overhead of its texts.
+/// The most bytes that the guest can make the host copy at once: a statement with its parameters, or an
+/// answer. Both have closer limits, but those are checked after the copy, and a list that names one text many
+/// times takes almost none of the guest's memory. Enough for the largest result from the database, plus the
+/// overhead of its texts.
 const COPIED_BYTES: usize = 3 << 20;
 
-/// The most that a guest may have on its stack, in bytes, and the stack of the fiber it runs on, which the host's
-/// side of an import shares.
+/// The most that a guest may have on its stack, in bytes, and the stack of the fiber it runs on, which the
+/// host's side of an import shares.
 const WASM_STACK_BYTES: usize = 256 << 10;
 const FIBER_STACK_BYTES: usize = 1 << 20;
 
@@ -49,7 +51,8 @@ pub(crate) struct Sandbox<L: Lent> {
 }
 
 impl<L: Lent> Sandbox<L> {
-    /// Compiles a component, which takes tens of milliseconds for ours. Each instance serves at most `calls_each` calls.
+    /// Compiles a component, which takes tens of milliseconds for ours. Each instance serves at most
+    /// `calls_each` calls.
     pub(crate) fn new(component: &[u8], calls_each: u32) -> wasmtime::Result<Self> {
         let engine = Engine::new(&config())?;
         let mut linker = Linker::new(&engine);
@@ -97,7 +100,8 @@ pub(crate) struct Instance<L: Lent> {
 }
 
 impl<L: Lent> Instance<L> {
-    /// Calls the guest, and lends it a database for as long as that takes. After an error it must not be called again.
+    /// Calls the guest, and lends it a database for as long as that takes. After an error it must not be
+    /// called again.
     pub(crate) async fn call<R>(
         &mut self,
         loan: L,
@@ -123,21 +127,23 @@ fn config() -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES)
-        // An instance reserves only as much address space as it may have memory: a process may have a limit, and many caches.
-        // By default wasmtime reserves 4 GiB for each, which saves bounds checks. They cost at most a tenth of a call, and a
-        // quarter of the guest's part of the largest put. wasmtime's pooling allocator splits its reservation into more
-        // mappings than the kernel allows to a few pools of 10,000.
+        // An instance reserves only as much address space as it may have memory: a process may have a limit,
+        // and many caches. By default wasmtime reserves 4 GiB for each, which saves bounds checks. They cost
+        // at most a tenth of a call, and a quarter of the guest's part of the largest put. wasmtime's pooling
+        // allocator splits its reservation into more mappings than the kernel allows to a few pools of
+        // 10,000.
         .memory_reservation(MEMORY_BYTES as u64)
         .memory_reservation_for_growth(0)
         .memory_may_move(false)
         .memory_guard_size(GUARD_BYTES)
-        // The component was optimised when it was built. Doing it again saves 0.1 µs a call and makes each start of the
-        // command a tenth longer.
+        // The component was optimised when it was built. Doing it again saves 0.1 µs a call and makes each
+        // start of the command a tenth longer.
         .cranelift_opt_level(OptLevel::None);
     config
 }
 
-/// Checks that an instance can get the memory and tables that it starts with; otherwise every call would fail.
+/// Checks that an instance can get the memory and tables that it starts with; otherwise every call would
+/// fail.
 fn check(component: &Component) -> wasmtime::Result<()> {
     let required = component.resources_required();
     let fits = required.is_some_and(|required| {
@@ -150,8 +156,8 @@ fn check(component: &Component) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Whether the operating system had no memory, or no address space, to give. (What a guest is refused beyond its limit is
-/// another error.)
+/// Whether the operating system had no memory, or no address space, to give. (What a guest is refused beyond
+/// its limit is another error.)
 pub(crate) fn is_out_of_memory(error: &wasmtime::Error) -> bool {
     is_of_the_system(error, Errno::NOMEM)
 }

@@ -1,4 +1,5 @@
-//! The tables: the schema they are in, what a database says of them, whether they can be used, and how they are made.
+//! The tables: the schema they are in, what a database says of them, whether they can be used, and how they
+//! are made.
 
 pub(crate) mod check;
 mod inspect;

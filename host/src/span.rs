@@ -1,7 +1,7 @@
 //! A span for each call, so that a trace of a login goes on here.
 //!
-//! It is a child of whatever span the caller is in, and tells how the call ended; what is logged while the call is served
-//! belongs to it. Never in it: a URL, a document, or anything else that a stranger has chosen.
+//! It is a child of whatever span the caller is in, and tells how the call ended; what is logged while the
+//! call is served belongs to it. Never in it: a URL, a document, or anything else that a stranger has chosen.
 
 use tracing::{Instrument, Span};
 

@@ -1,8 +1,8 @@
 //! The import `cimd:cache/sql`, for the cache's own instances and for programs that run the component under a
 //! wasmtime of their own.
 //!
-//! Such a program makes a [`Sql`] with [`Builder::build_sql`](crate::Builder::build_sql), keeps it in its store, and
-//! adds the import to its linker, beside whatever else its components import:
+//! Such a program makes a [`Sql`] with [`Builder::build_sql`](crate::Builder::build_sql), keeps it in its
+//! store, and adds the import to its linker, beside whatever else its components import:
 //!
 //! ```no_run
 //! use cimd_cache::sql::{self, Sql};
@@ -38,8 +38,8 @@ use crate::bindings::cimd::cache::sql::{self as wit, Error, Row, Value};
 use crate::postgres::values;
 use crate::workers::{Request, Task, Workers};
 
-/// The database for a component in another wasmtime; without a database URL, every statement fails with `not-configured`.
-/// Cheap to clone. All clones share the same connections, which end with the last clone.
+/// The database for a component in another wasmtime; without a database URL, every statement fails with
+/// `not-configured`. Cheap to clone. All clones share the same connections, which end with the last clone.
 #[derive(Clone)]
 pub struct Sql(Arc<Workers>);
 
@@ -48,8 +48,9 @@ impl Sql {
         Self(Arc::new(workers))
     }
 
-    /// Accepts no more statements, finishes those that are in flight or waiting, and then closes the connections in an orderly
-    /// way. Returns when that is done, or after the builder's deadline at the latest.
+    /// Accepts no more statements, finishes those that are in flight or waiting, and then closes the
+    /// connections in an orderly way. Returns when that is done, or after the builder's deadline at the
+    /// latest.
     pub async fn close(&self) {
         self.0.close();
         let _ = tokio::time::timeout(self.0.deadline(), self.0.ended()).await;

@@ -18,16 +18,16 @@ pub struct Entry {
     pub metadata: String,
     /// When it expires, by the database's clock, rounded down to the second.
     pub expires_at: SystemTime,
-    /// How long it stays fresh, counted from when the database read it. A caller that keeps the document must count from
-    /// before the get, on a monotonic clock.
+    /// How long it stays fresh, counted from when the database read it. A caller that keeps the document must
+    /// count from before the get, on a monotonic clock.
     pub fresh_for: Duration,
     /// For the put after a fetch that refreshes the document early.
     pub ticket: Ticket,
 }
 
 /// A fencing token for the fetch that follows a get, like memcache's lease token: a get hands it out, the
-/// [put](crate::Cache::put) presents it, and a delete or purge in between voids it. It stands for the moment of the get, by
-/// the database's clock, and is good for ten minutes.
+/// [put](crate::Cache::put) presents it, and a delete or purge in between voids it. It stands for the moment
+/// of the get, by the database's clock, and is good for ten minutes.
 ///
 /// It can be kept as text, with [`to_string`](ToString::to_string) and `Ticket::from`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,14 +57,14 @@ impl std::fmt::Display for Ticket {
     }
 }
 
-/// When a document expires. Anything over ten years ahead of the database's clock is stored as ten years ahead. A time in
-/// the past is stored, and misses.
+/// When a document expires. Anything over ten years ahead of the database's clock is stored as ten years
+/// ahead. A time in the past is stored, and misses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
     /// At this time, truncated to whole seconds, in the years 1970 to 9999.
     At(SystemTime),
-    /// This long after the ticket, or after now without one; truncated to whole seconds, like `max-age` (RFC 9111 section
-    /// 1.2.2).
+    /// This long after the ticket, or after now without one; truncated to whole seconds, like `max-age` (RFC
+    /// 9111 section 1.2.2).
     After(Duration),
 }
 
@@ -73,9 +73,9 @@ pub enum Expiry {
 pub enum PutOutcome {
     /// The document is stored.
     Stored,
-    /// Nothing was changed. Either the cache knows something newer (a document with a later ticket, or a delete or purge
-    /// after the ticket), or the ticket is over ten minutes old. What was fetched is good for the request at hand; for the
-    /// next one, get again.
+    /// Nothing was changed. Either the cache knows something newer (a document with a later ticket, or a
+    /// delete or purge after the ticket), or the ticket is over ten minutes old. What was fetched is good for
+    /// the request at hand; for the next one, get again.
     Superseded,
 }
 
@@ -84,13 +84,13 @@ pub enum PutOutcome {
 pub struct SweepOutcome {
     /// How many rows were removed.
     pub removed: u32,
-    /// Whether another sweep would remove more rows, even if this one met another sweep and removed none. Repeat while it
-    /// is true.
+    /// Whether another sweep would remove more rows, even if this one met another sweep and removed none.
+    /// Repeat while it is true.
     pub more: bool,
 }
 
-/// What a cache has done and what it holds: see [`Cache::stats`](crate::Cache::stats). Totals count since the cache was
-/// built, over all clones.
+/// What a cache has done and what it holds: see [`Cache::stats`](crate::Cache::stats). Totals count since the
+/// cache was built, over all clones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -114,7 +114,8 @@ pub struct Stats {
     pub near_bytes: u64,
     /// Now: calls that wait for a worker.
     pub waiting: usize,
-    /// Now: workers that serve calls. Each has a connection and an instance of the component, and does one thing at a time.
+    /// Now: workers that serve calls. Each has a connection and an instance of the component, and does one
+    /// thing at a time.
     pub in_flight: usize,
     /// Now: workers.
     pub workers: usize,
@@ -126,7 +127,8 @@ pub struct Stats {
     pub silent: usize,
 }
 
-/// Seconds since 1970, rounded towards the past. A time that does not fit is outside every range that an expiry may have.
+/// Seconds since 1970, rounded towards the past. A time that does not fit is outside every range that an
+/// expiry may have.
 pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),

@@ -1,12 +1,12 @@
 //! All workers of a cache, and the way to them.
 //!
-//! There are workers for gets, for puts and deletes, and one for maintenance: sweeps, and what the host asks about
-//! connections that fell silent. They begin when there is work for them, and end when their connection has not been used
-//! for a while.
+//! There are workers for gets, for puts and deletes, and one for maintenance: sweeps, and what the host asks
+//! about connections that fell silent. They begin when there is work for them, and end when their connection
+//! has not been used for a while.
 //!
-//! From the bottom: `request` is what is asked, `admission` and `queue` decide who is served when, `shared` is what
-//! everybody knows, `loan` lends a connection to one call, `executor` has the connection and the instance, `calls` is what
-//! is done with them, and `worker` is the loop around all of it.
+//! From the bottom: `request` is what is asked, `admission` and `queue` decide who is served when, `shared`
+//! is what everybody knows, `loan` lends a connection to one call, `executor` has the connection and the
+//! instance, `calls` is what is done with them, and `worker` is the loop around all of it.
 
 mod admission;
 mod calls;

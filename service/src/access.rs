@@ -1,8 +1,9 @@
 //! Who may make a call: by the listener that a request came in through, and on TCP by its token, too.
 //!
-//! The directory and mode of a Unix socket guard it. A TCP port, even on loopback, is open to every user of the machine, to
-//! every container of a pod, and through a browser to every web page. So a call over TCP always needs a token and a `Host`
-//! from a list (a page can make its own name resolve to 127.0.0.1), and must not come from a web page.
+//! The directory and mode of a Unix socket guard it. A TCP port, even on loopback, is open to every user of
+//! the machine, to every container of a pod, and through a browser to every web page. So a call over TCP
+//! always needs a token and a `Host` from a list (a page can make its own name resolve to 127.0.0.1), and
+//! must not come from a web page.
 
 use std::sync::Arc;
 
@@ -50,7 +51,8 @@ impl Access {
     }
 }
 
-/// A browser sends one of these headers when a page makes the call. No page may, because this service has none.
+/// A browser sends one of these headers when a page makes the call. No page may, because this service has
+/// none.
 fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
     let site = headers.get("sec-fetch-site").map(|value| value.as_bytes());
     if headers.contains_key(header::ORIGIN) || site.is_some_and(|site| site != b"none") {
@@ -72,8 +74,8 @@ fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str>
     if values.next().is_some() { None } else { value.to_str().ok() }
 }
 
-/// Lets a request through to a route that needs `role`, if the listener that it came in through allows that. A request
-/// without a listener is a program's that has mounted the router itself, and guards it.
+/// Lets a request through to a route that needs `role`, if the listener that it came in through allows that.
+/// A request without a listener is a program's that has mounted the router itself, and guards it.
 pub(crate) async fn guard(
     State(role): State<Role>,
     request: Request,
@@ -83,7 +85,8 @@ pub(crate) async fn guard(
         access.check(request.headers(), role)?;
     }
     if role == Role::Admin {
-        // For whoever asks later who removed what. It decides nothing: a container's user is not the machine's.
+        // For whoever asks later who removed what. It decides nothing: a container's user is not the
+        // machine's.
         let uid = request.extensions().get::<Peer>().map(|peer| peer.0);
         tracing::info!(method = %request.method(), path = request.uri().path(), uid, "an administrator's call");
     }

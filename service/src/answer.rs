@@ -1,5 +1,5 @@
-//! What a client is told when a call is answered. Documents are spliced in as they are stored: reading and writing them
-//! again could change their numbers.
+//! What a client is told when a call is answered. Documents are spliced in as they are stored: reading and
+//! writing them again could change their numbers.
 
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};

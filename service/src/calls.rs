@@ -17,7 +17,8 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::request::Call;
 
-/// The largest body of a put: more than any document that is stored, so that the library can say what is wrong with it.
+/// The largest body of a put: more than any document that is stored, so that the library can say what is
+/// wrong with it.
 const DOCUMENT_BYTES: usize = 64 << 10;
 
 /// The largest body of a lookup: 64 of the longest URLs, escaped as far as JSON allows.
@@ -77,7 +78,8 @@ struct Put {
 pub(crate) async fn put(State(cache): State<Cache>, request: Request<Body>) -> Answer {
     let mut call = Call::read(cache, request, &["client_id", "ticket", "expires_in", "expires_at"])?;
     let client_id = call.query.require("client_id")?;
-    // Clients and proxies repeat PUTs, and a repeated PUT without a ticket undoes a delete. So having none is explicit.
+    // Clients and proxies repeat PUTs, and a repeated PUT without a ticket undoes a delete. So having none is
+    // explicit.
     let ticket = Some(call.query.require("ticket")?).filter(|ticket| ticket != NO_TICKET).map(Ticket::from);
     let expiry = expiry(&mut call.query)?;
     let body = call.json(DOCUMENT_BYTES).await?;

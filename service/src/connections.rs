@@ -1,5 +1,5 @@
-//! Serves the connections of one listener, with limits on their number, on heads, and on slow clients, which axum's own
-//! `serve` does not have.
+//! Serves the connections of one listener, with limits on their number, on heads, and on slow clients, which
+//! axum's own `serve` does not have.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::stop::{Stopping, stopped};
 
-/// The largest head of a request, in bytes: the longest `client_id` with every byte percent-encoded, and as much again.
+/// The largest head of a request, in bytes: the longest `client_id` with every byte percent-encoded, and as
+/// much again.
 const HEAD_BYTES: usize = 16 << 10;
 
 /// How long a client may take over a head, the wait for the next request on its connection included.

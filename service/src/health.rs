@@ -1,5 +1,5 @@
-//! Two questions: whether this process should get calls, and whether the database answers. The second must not decide the
-//! first, or a short outage would take all nodes out of rotation at once.
+//! Two questions: whether this process should get calls, and whether the database answers. The second must
+//! not decide the first, or a short outage would take all nodes out of rotation at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,7 +47,8 @@ impl Health {
         self.state.shown.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Checks until all is in order, and after that whenever no call has shown anything for a while. Ends with the service.
+    /// Checks until all is in order, and after that whenever no call has shown anything for a while. Ends
+    /// with the service.
     pub(crate) async fn watch(self, cache: Cache) {
         let mut stopping = self.stopping.clone();
         let watch = async {

@@ -1,7 +1,8 @@
 //! The cache over HTTP: for authorization servers that are not written in Rust, on a Unix socket beside them.
 //!
 //! [`serve`] is the whole service: it listens, checks who may call, counts, sweeps, and drains when it stops.
-//! `cimd-cache serve` is a thin user of it. [`router()`] is the interface alone, for a program with an axum of its own:
+//! `cimd-cache serve` is a thin user of it. [`router()`] is the interface alone, for a program with an axum
+//! of its own:
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -15,10 +16,10 @@
 //!
 //! The interface is `/v1`, described by [`OPENAPI`] and in `docs/operating.md`. It may change until 1.0.
 //!
-//! From the bottom: `role`, `stop` and `peer` are words that several files need; `problem`, `query`, `request` and `answer`
-//! are about one request; `calls` makes a call of it; `tokens` and `access` decide who may; `health` and `metrics` are what
-//! operators see; `router` and `ops` are the routes; `listen` and `connections` are the network; `sweeper` works in the
-//! background; `service` is the life of it all.
+//! From the bottom: `role`, `stop` and `peer` are words that several files need; `problem`, `query`,
+//! `request` and `answer` are about one request; `calls` makes a call of it; `tokens` and `access` decide who
+//! may; `health` and `metrics` are what operators see; `router` and `ops` are the routes; `listen` and
+//! `connections` are the network; `sweeper` works in the background; `service` is the life of it all.
 
 mod access;
 mod answer;

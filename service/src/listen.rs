@@ -123,8 +123,9 @@ pub(crate) async fn bind(address: &Address, access: SocketAccess) -> io::Result<
     }
 }
 
-/// The socket is bound under another name, given its mode and group, and only then moved to its place: at no moment can
-/// somebody connect who may not. One that is there already is replaced only if nobody listens on it.
+/// The socket is bound under another name, given its mode and group, and only then moved to its place: at no
+/// moment can somebody connect who may not. One that is there already is replaced only if nobody listens on
+/// it.
 async fn bind_unix(path: &Path, access: SocketAccess) -> io::Result<(UnixListener, SocketFile)> {
     use std::os::unix::fs::MetadataExt;
     match std::fs::symlink_metadata(path) {

@@ -1,4 +1,5 @@
-//! What is counted, in Prometheus' terms. No label has a value that a client has chosen, so the number of series is fixed.
+//! What is counted, in Prometheus' terms. No label has a value that a client has chosen, so the number of
+//! series is fixed.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -3,7 +3,8 @@
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-/// OpenAPI 3.1. It is written by hand, because it is a contract: a test holds it against the routes and the problems.
+/// OpenAPI 3.1. It is written by hand, because it is a contract: a test holds it against the routes and the
+/// problems.
 pub const OPENAPI: &str = include_str!("../openapi.json");
 
 pub(crate) async fn serve() -> Response {

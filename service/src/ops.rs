@@ -1,4 +1,5 @@
-//! The operators' listener: health and metrics, and nothing else. It needs no token, and shows nothing of clients.
+//! The operators' listener: health and metrics, and nothing else. It needs no token, and shows nothing of
+//! clients.
 
 use axum::Router;
 use axum::extract::State;
@@ -26,8 +27,8 @@ pub(crate) fn router(cache: Cache, metrics: Metrics, health: Health) -> Router {
         .with_state(Ops { cache, metrics, health })
 }
 
-/// Whether this process should be sent calls. A database that is away for a moment does not change that: all nodes would be
-/// taken out at once, though near-cache hits are still served and clients know what to do.
+/// Whether this process should be sent calls. A database that is away for a moment does not change that: all
+/// nodes would be taken out at once, though near-cache hits are still served and clients know what to do.
 async fn ready(State(ops): State<Ops>) -> Response {
     say(ops.health.is_ready(), "ready\n", "not ready\n")
 }

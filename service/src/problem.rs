@@ -1,7 +1,8 @@
 //! The answer to a call that fails: problem details (RFC 9457).
 //!
-//! Programs switch on `code`; the status is for proxies and metrics; `detail` is one sentence for people, either the
-//! library's or one of those below. It never contains what was sent, SQL, or a message of the server.
+//! Programs switch on `code`; the status is for proxies and metrics; `detail` is one sentence for people,
+//! either the library's or one of those below. It never contains what was sent, SQL, or a message of the
+//! server.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -1,9 +1,9 @@
 //! The query of a URL, read strictly.
 //!
-//! A `client_id` is a URL itself, and its bytes are the key. So nothing may be read in two ways: percent-encoding is
-//! decoded and nothing else (`+` stays `+`, which form decoding would turn into a space), and a parameter that is given
-//! twice, or that the call does not have, is refused. An `&` that a client forgot to encode would otherwise cut a
-//! `client_id` short and make it another client's key.
+//! A `client_id` is a URL itself, and its bytes are the key. So nothing may be read in two ways:
+//! percent-encoding is decoded and nothing else (`+` stays `+`, which form decoding would turn into a space),
+//! and a parameter that is given twice, or that the call does not have, is refused. An `&` that a client
+//! forgot to encode would otherwise cut a `client_id` short and make it another client's key.
 
 use percent_encoding::percent_decode_str;
 

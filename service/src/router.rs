@@ -15,7 +15,8 @@ use crate::problem::Problem;
 use crate::role::Role;
 use crate::{calls, metrics};
 
-/// The interface `/v1` of a cache, to mount in an axum of your own, which must guard it: only the listeners of
+/// The interface `/v1` of a cache, to mount in an axum of your own, which must guard it: only the listeners
+/// of
 /// [`serve`](crate::serve) check who may call.
 pub fn router(cache: Cache) -> Router {
     counted(cache, &Metrics::new(), None)

@@ -90,8 +90,8 @@ pub enum ServeError {
     },
 }
 
-/// Serves a cache until `stop` is ready. Then it accepts no more connections, answers the calls in flight, and closes the
-/// cache. `listening` is called once it accepts connections.
+/// Serves a cache until `stop` is ready. Then it accepts no more connections, answers the calls in flight,
+/// and closes the cache. `listening` is called once it accepts connections.
 ///
 /// # Errors
 ///

@@ -7,8 +7,9 @@ use cimd_cache::Cache;
 use crate::metrics::Metrics;
 use crate::stop::{Stopping, stopped};
 
-/// Sweeps about every `every`, until the service stops. Each pause is longer or shorter by up to a fifth, so that the nodes
-/// of a cluster do not sweep together. A sweep goes on while there are more rows: what has piled up is caught up with.
+/// Sweeps about every `every`, until the service stops. Each pause is longer or shorter by up to a fifth, so
+/// that the nodes of a cluster do not sweep together. A sweep goes on while there are more rows: what has
+/// piled up is caught up with.
 pub(crate) async fn sweep(cache: Cache, every: Duration, metrics: Metrics, mut stopping: Stopping) {
     let sweep = async {
         loop {

@@ -1,7 +1,7 @@
 //! The tokens that requests over TCP present: lines of files, which are read again when they change.
 //!
-//! A file may have several lines, so that a new token is accepted before clients use it, and the old one until all of them
-//! have changed.
+//! A file may have several lines, so that a new token is accepted before clients use it, and the old one
+//! until all of them have changed.
 
 use std::fs;
 use std::io;
@@ -108,7 +108,8 @@ impl Tokens {
         found.ok_or(Problem::WrongToken)
     }
 
-    /// If a file cannot be read any more, the tokens stay as they are: half a rotation must not lock everybody out.
+    /// If a file cannot be read any more, the tokens stay as they are: half a rotation must not lock
+    /// everybody out.
     fn look_again(&self, state: &mut State) {
         let versions: Vec<_> = self.files.iter().map_while(|(path, _)| version(path).ok()).collect();
         if versions == state.versions {

@@ -1,5 +1,5 @@
-//! Client metadata documents, byte for byte as clients in use publish them: what the demo shows, the benchmark stores
-//! and the tests begin with.
+//! Client metadata documents, byte for byte as clients in use publish them: what the demo shows, the
+//! benchmark stores and the tests begin with.
 
 /// A document, by the name of its file.
 #[derive(Clone, Copy, Debug)]

@@ -11,8 +11,9 @@ use crate::server::Server;
 
 const HOUR: Seconds = Seconds(3_600);
 
-/// Each is dropped at a random moment: before a worker has begun with it, in the guest, while its statement is in flight.
-/// What was begun is ended, so that nothing is thrown away for it: neither instances nor connections.
+/// Each is dropped at a random moment: before a worker has begun with it, in the guest, while its statement
+/// is in flight. What was begun is ended, so that nothing is thrown away for it: neither instances nor
+/// connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_callers_that_give_up() {
     let mut scene = Scene::set("10,000 callers that drop their calls", Setting::default()).await;

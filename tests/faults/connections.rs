@@ -22,7 +22,8 @@ async fn all_backends_are_terminated_in_a_loop() {
             }
         })
         .await;
-    // No storm: there are longer pauses from one loss to the next, so fewer connections were opened than lost.
+    // No storm: there are longer pauses from one loss to the next, so fewer connections were opened than
+    // lost.
     let opened: u64 = scene.nodes.iter().map(|node| node.stats().connections_opened).sum();
     assert!(opened < 10 * 50, "{opened} connections");
     scene.end(Allowed::default()).await;

@@ -17,7 +17,8 @@ async fn what_was_acknowledged_survives_ten_crashes() {
     scene.end(Allowed::default()).await;
 }
 
-/// Where commits do not wait for the disk (README, Durability), a crash loses some: and so the test above would notice.
+/// Where commits do not wait for the disk (README, Durability), a crash loses some: and so the test above
+/// would notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[should_panic(expected = "wrong answers")]
 async fn what_an_undurable_server_loses_is_noticed() {

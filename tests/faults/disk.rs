@@ -36,8 +36,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The table is on the full disk and the write-ahead log is not: where that is on it too, Postgres stops, and comes back
-/// when it is started with room.
+/// The table is on the full disk and the write-ahead log is not: where that is on it too, Postgres stops, and
+/// comes back when it is started with room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gets_go_on_while_the_disk_is_full_and_puts_are_storage() {
     let Some(disk) = SmallDisk::mount() else {

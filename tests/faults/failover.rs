@@ -62,8 +62,9 @@ async fn commits_wait(server: &Server, wait: bool) {
     admin.batch_execute("select pg_reload_conf()").await.unwrap();
 }
 
-/// A commit that waits for a standby which is gone ends by no time limit of the server's. Puts time out; their connections
-/// are kept, because the server says that it is at work for them, so that no process is left behind; gets go on.
+/// A commit that waits for a standby which is gone ends by no time limit of the server's. Puts time out;
+/// their connections are kept, because the server says that it is at work for them, so that no process is
+/// left behind; gets go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_that_hang() {
     let mut scene = Scene::set("commits hang for 10 s (no synchronous standby)", Setting::default()).await;
@@ -77,8 +78,8 @@ async fn commits_that_hang() {
     scene.end(Allowed { gets: false, ..Allowed::default() }).await;
 }
 
-/// What a failover would take back must not be seen before it is safe: so a commit that waits is never cancelled, which
-/// would end the wait and make it visible.
+/// What a failover would take back must not be seen before it is safe: so a commit that waits is never
+/// cancelled, which would end the wait and make it visible.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_waits_for_a_standby_is_not_shown_early() {
     let _turn = turn().await;
@@ -127,8 +128,8 @@ async fn a_commit_that_waits_for_a_standby_is_not_shown_early() {
     assert!(cache.stats().connections_opened <= CONNECTIONS as u64, "{:?}", cache.stats());
 }
 
-/// What is lost with an asynchronous one is the last moments: what was replaced is served again until it expires, and so
-/// is what was deleted. The cache cannot know.
+/// What is lost with an asynchronous one is the last moments: what was replaced is served again until it
+/// expires, and so is what was deleted. The cache cannot know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_asynchronous_standby_loses_the_last_moments() {
     let _turn = turn().await;

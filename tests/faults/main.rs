@@ -1,7 +1,8 @@
-//! Fault tests: the cache under load from several nodes, on a Postgres of its own that is killed, stopped, filled, cut off
-//! or failed over. Every call is recorded, and the record judged by the contract afterwards.
+//! Fault tests: the cache under load from several nodes, on a Postgres of its own that is killed, stopped,
+//! filled, cut off or failed over. Every call is recorded, and the record judged by the contract afterwards.
 //!
-//! One test at a time, because what they look at is how the whole machine behaves: `scene.rs` has what they share.
+//! One test at a time, because what they look at is how the whole machine behaves: `scene.rs` has what they
+//! share.
 
 #![expect(clippy::unwrap_used, reason = "in a test that is how a failure is reported")]
 

@@ -60,8 +60,8 @@ async fn statements_that_do_not_arrive_though_logins_work() {
     behind_a_network(name, Weather::NoStatements, 20, Allowed::default()).await;
 }
 
-/// Deadlines that a round trip takes much of: what is slow is the server, and its answers arrive late. A connection that
-/// answers is healthy.
+/// Deadlines that a round trip takes much of: what is slow is the server, and its answers arrive late. A
+/// connection that answers is healthy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn short_deadlines_on_a_slow_network_cost_no_connection() {
     let _turn = turn().await;

@@ -82,7 +82,8 @@ async fn behind_a_pooler_in_transaction_mode_nothing_fails() {
     scene.end(Allowed::NOTHING).await;
 }
 
-/// A migration is one transaction, so a pooler gives it one connection, which is as it was when it comes back.
+/// A migration is one transaction, so a pooler gives it one connection, which is as it was when it comes
+/// back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_leaves_nothing_behind_on_a_pooled_connection() {
     let _turn = turn().await;
@@ -115,8 +116,9 @@ async fn a_migration_leaves_nothing_behind_on_a_pooled_connection() {
     assert_eq!(state().await, before);
 }
 
-/// Each process numbers its prepared statements from nought. On a pooler that does not know whose is whose, one node's get
-/// would be another's delete. Connections without any statement are where that can happen, so there are always new ones.
+/// Each process numbers its prepared statements from nought. On a pooler that does not know whose is whose,
+/// one node's get would be another's delete. Connections without any statement are where that can happen, so
+/// there are always new ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_of_the_same_name_are_not_run_for_each_other() {
     let _turn = turn().await;

@@ -18,8 +18,8 @@ use crate::watch::{Backends, Stalls};
 /// What a call may take: the builder's default.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a call whose answer was lost may still take effect once the fault is over: what was sent is done by then, or
-/// stopped by the server's own time limit.
+/// How long a call whose answer was lost may still take effect once the fault is over: what was sent is done
+/// by then, or stopped by the server's own time limit.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Within what the cache is back after the database is, and by how much a call may miss its deadline.
@@ -72,7 +72,8 @@ pub(crate) struct Allowed<'a> {
     pub(crate) failures: &'a [CallFailure],
     /// Whether gets may.
     pub(crate) gets: bool,
-    /// How many more connections the server may count than there may be: those that only one side knows to be over.
+    /// How many more connections the server may count than there may be: those that only one side knows to be
+    /// over.
     pub(crate) remaining_processes: usize,
 }
 
@@ -202,7 +203,8 @@ impl Scene {
             panic!("{}: {} wrong answers", self.name, violations.len());
         }
         assert!(late <= LATE_BY, "{}: a call ended {late:?} after its deadline", self.name);
-        // That no call fails after a second has been judged; one that is merely slow may be so because the server still is.
+        // That no call fails after a second has been judged; one that is merely slow may be so because the
+        // server still is.
         assert!(recovery <= 2 * BACK_WITHIN, "{}: back after {recovery:?}", self.name);
         let connections = CONNECTIONS * self.nodes.len() + allowed.remaining_processes;
         assert!((1..=connections).contains(&most), "{}: {most} connections", self.name);
@@ -229,8 +231,8 @@ impl Scene {
         Stage { turn: self.turn, server: self.server, nodes: self.nodes }
     }
 
-    /// How long after the end of a fault calls that began after it still failed or were slow, less what the machine itself
-    /// was late.
+    /// How long after the end of a fault calls that began after it still failed or were slow, less what the
+    /// machine itself was late.
     fn recovery(&self, calls: &[Call]) -> Duration {
         let prompt = u64::try_from(PROMPT.as_nanos()).unwrap();
         // A sweep takes as long as there is to sweep, and they wait for each other.

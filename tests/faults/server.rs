@@ -131,7 +131,8 @@ fn signal(process: u32, signal: Signal) {
     let _ = kill_process(process, signal);
 }
 
-/// Until none of the processes runs; one whose parent has not asked for its end yet has no command line any more.
+/// Until none of the processes runs; one whose parent has not asked for its end yet has no command line any
+/// more.
 async fn ended(processes: &[u32]) {
     let runs =
         |process: &u32| std::fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| !line.is_empty());

@@ -1,4 +1,5 @@
-//! Those who watch while a fault is on: how late the machine itself is, and how many connections the server counts.
+//! Those who watch while a fault is on: how late the machine itself is, and how many connections the server
+//! counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,8 +73,8 @@ impl Backends {
         let task = tokio::spawn(async move {
             loop {
                 if let Ok(client) = connect(&url).await {
-                    // A process that is just ending may still be counted beside the one that takes its place: what counts
-                    // is what two looks in a row have seen.
+                    // A process that is just ending may still be counted beside the one that takes its place:
+                    // what counts is what two looks in a row have seen.
                     let mut before = 0;
                     while let Ok(row) = client.query_one(COUNT, &[]).await {
                         let now = usize::try_from(row.get::<_, i64>(0)).unwrap();

@@ -47,7 +47,8 @@ async fn over_tcp_a_call_needs_a_token_a_host_and_its_role() {
     service.stop().await;
 }
 
-/// The mode of the socket is what lets somebody connect; one that is in use is not taken away; one left behind is replaced.
+/// The mode of the socket is what lets somebody connect; one that is in use is not taken away; one left
+/// behind is replaced.
 #[tokio::test]
 async fn a_socket_has_its_mode_and_is_taken_from_nobody() {
     use std::os::unix::fs::PermissionsExt;

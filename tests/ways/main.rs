@@ -1,7 +1,8 @@
-//! The ways into the cache, held against the contract as data: `tests/conformance` has the cases and the controller.
+//! The ways into the cache, held against the contract as data: `tests/conformance` has the cases and the
+//! controller.
 //!
-//! Without arguments this program plays all cases on each way in, and shows that mutants fail. With words it plays those
-//! ways and cases whose names contain all of them. With `way NAME` it is that way in itself.
+//! Without arguments this program plays all cases on each way in, and shows that mutants fail. With words it
+//! plays those ways and cases whose names contain all of them. With `way NAME` it is that way in itself.
 
 #![expect(clippy::unwrap_used, reason = "in a test that is how a failure is reported")]
 
@@ -70,7 +71,8 @@ fn check_cases(cases: &[Case]) {
     let ids: BTreeSet<_> = cases.iter().map(|case| &case.id).collect();
     assert_eq!(ids.len(), cases.len(), "two cases have one name");
     let numbers: BTreeSet<_> = cases.iter().flat_map(|case| case.contract.iter().copied()).collect();
-    // 9 (lengths on the way), and 15 (a trap is a bug) are about the inside: tests/sandbox.rs, tests/refusals.rs.
+    // 9 (lengths on the way), and 15 (a trap is a bug) are about the inside: tests/sandbox.rs,
+    // tests/refusals.rs.
     let missing: Vec<_> = (1..=14).filter(|number| !numbers.contains(number) && *number != 9).collect();
     assert!(missing.is_empty(), "no case is about {missing:?}");
 }

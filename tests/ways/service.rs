@@ -37,7 +37,8 @@ impl Service {
         service
     }
 
-    /// A client of the service in another language, which is a way in by itself: a program and its script in this directory.
+    /// A client of the service in another language, which is a way in by itself: a program and its script in
+    /// this directory.
     pub(crate) async fn with(&self, program: &str, script: &str) {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/ways");
         let mut client = Command::new(program);

@@ -15,8 +15,8 @@ pub enum BuildError {
     /// A setting is out of its range.
     #[error("{0}")]
     OutOfRange(&'static str),
-    /// The component is not one of the world `cimd-cache`, needs more than an instance may have, or cannot be run on
-    /// this machine.
+    /// The component is not one of the world `cimd-cache`, needs more than an instance may have, or cannot be
+    /// run on this machine.
     #[error("the component cannot be run")]
     Component(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is no memory to compile the component, or no address space.

@@ -8,8 +8,8 @@ use quick_cache::Weighter;
 
 use crate::types::Entry;
 
-/// A time of a clock that never goes back and that goes on while the machine sleeps: a document must not stay fresh because
-/// a laptop was closed.
+/// A time of a clock that never goes back and that goes on while the machine sleeps: a document must not stay
+/// fresh because a laptop was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(Duration);
 
@@ -41,8 +41,8 @@ pub(super) struct Kept {
     ticket: Ticket,
     /// Before the query was sent: freshness is counted from here.
     asked: Instant,
-    /// After the answer came: the database's clock was at the ticket's time before this, so it is ahead of that by at
-    /// least the time since.
+    /// After the answer came: the database's clock was at the ticket's time before this, so it is ahead of
+    /// that by at least the time since.
     answered: Instant,
     until: Instant,
 }
@@ -82,8 +82,9 @@ impl Kept {
         })
     }
 
-    /// How long it stays fresh after `now`, or None if it may have expired. A thousandth is added to what this machine's clock
-    /// has counted, in case it runs slow; tickets have the same margin, which names its source.
+    /// How long it stays fresh after `now`, or None if it may have expired. A thousandth is added to what
+    /// this machine's clock has counted, in case it runs slow; tickets have the same margin, which names its
+    /// source.
     fn fresh_at(&self, now: Instant) -> Option<Duration> {
         let elapsed = now.since(self.asked);
         let elapsed = elapsed.saturating_add(elapsed / 1_000);
@@ -91,8 +92,8 @@ impl Kept {
     }
 }
 
-/// Bytes that a kept document occupies besides its key and text: the struct, two allocations' headers, and its places in the
-/// map, rounded up.
+/// Bytes that a kept document occupies besides its key and text: the struct, two allocations' headers, and
+/// its places in the map, rounded up.
 const OVERHEAD_BYTES: usize = 384;
 
 #[derive(Clone)]

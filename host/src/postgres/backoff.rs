@@ -1,17 +1,17 @@
-//! How long to wait before connecting again. The pause grows with each failure, with jitter, so that nodes which lost their
-//! database together do not return to it together.
+//! How long to wait before connecting again. The pause grows with each failure, with jitter, so that nodes
+//! which lost their database together do not return to it together.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest pause between the beginnings of two attempts. Short, so that the cache is back within a second of the
-/// database; the pauses before it double from [`FIRST_PAUSE`].
+/// The longest pause between the beginnings of two attempts. Short, so that the cache is back within a second
+/// of the database; the pauses before it double from [`FIRST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
-/// A connection that lived for less counts as a failure. Otherwise a server that ends each connection at once would see a
-/// new one at once.
+/// A connection that lived for less counts as a failure. Otherwise a server that ends each connection at once
+/// would see a new one at once.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// What the next attempt has to know of those before.

@@ -39,7 +39,8 @@ pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A connection that is open.
 pub(crate) struct Connected {
     pub(crate) client: Client,
-    /// The connection itself. It must be polled for the client to get answers, and ends when the connection does.
+    /// The connection itself. It must be polled for the client to get answers, and ends when the connection
+    /// does.
     pub(crate) driver: Driver,
     /// The number of the server's process that serves it.
     pub(super) process: i32,
@@ -187,7 +188,8 @@ impl Connector {
         }
     }
 
-    /// What to log in with, including the password and certificates as they are now. Reading their files may be slow.
+    /// What to log in with, including the password and certificates as they are now. Reading their files may
+    /// be slow.
     async fn login_for(&self, target: &Target) -> Result<Login, Failure> {
         let (config, passwords, target) = (self.config.clone(), self.passwords.clone(), target.clone());
         let complete = move || passwords.complete(config, &target.host(), target.port);
@@ -200,7 +202,8 @@ impl Connector {
     }
 }
 
-/// Applies the settings, checks that the server is a wanted one, and reads its process number, in one round trip.
+/// Applies the settings, checks that the server is a wanted one, and reads its process number, in one round
+/// trip.
 async fn prepare(client: &Client, settings: &str, wanted: Wanted) -> Result<i32, Failure> {
     let ask = "select pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_is_in_recovery(), \
                pg_catalog.pg_backend_pid()";

@@ -6,8 +6,8 @@ use tokio_postgres::error::SqlState;
 
 use super::failure::{Failure, TlsFailure};
 
-/// Why there is no connection to a database, or no answer on it. The text is one sentence that names the next step,
-/// without credentials and without the server's own message, which the log has.
+/// Why there is no connection to a database, or no answer on it. The text is one sentence that names the next
+/// step, without credentials and without the server's own message, which the log has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -93,8 +93,8 @@ impl From<&Failure> for ConnectError {
             Failure::ReadOnly => Self::ReadOnly,
             Failure::NotReadOnly => Self::NotReadOnly,
             Failure::Database(error) => match *error.code() {
-                // Postgres has one code for both, and says them in the server's language. The file's name is the same in
-                // all.
+                // Postgres has one code for both, and says them in the server's language. The file's name is
+                // the same in all.
                 SqlState::INVALID_AUTHORIZATION_SPECIFICATION
                     if error.routine() == Some("ClientAuthentication") =>
                 {

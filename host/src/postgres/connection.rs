@@ -33,7 +33,8 @@ pub(crate) struct Connection {
     opened: Instant,
     /// When the server last answered, which it did when it was opened.
     last_answer: Instant,
-    /// Whether it has answered a statement of a call, and whether it has lived long enough to say that connecting works.
+    /// Whether it has answered a statement of a call, and whether it has lived long enough to say that
+    /// connecting works.
     has_answered: bool,
     has_settled: bool,
     /// Whether the one in whose place it is was given up.
@@ -67,7 +68,8 @@ impl Connection {
         self.lost.as_ref()
     }
 
-    /// Whether it must be replaced although it has not failed: another connection fell silent after this one last answered.
+    /// Whether it must be replaced although it has not failed: another connection fell silent after this one
+    /// last answered.
     pub(crate) fn is_suspect(&self) -> bool {
         self.database.liveness.is_suspect(self.last_answer)
     }
@@ -118,8 +120,8 @@ impl Connection {
         let _ = tokio::time::timeout(END_WITHIN, driver).await;
     }
 
-    /// Runs the statement that stands at `index` of the list, and again where it is known that it was not run or was
-    /// rolled back. Not begun again after `deadline`.
+    /// Runs the statement that stands at `index` of the list, and again where it is known that it was not run
+    /// or was rolled back. Not begun again after `deadline`.
     pub(crate) async fn run(
         &mut self,
         index: usize,
@@ -195,8 +197,8 @@ impl Connection {
         answer
     }
 
-    /// Runs a query on the host's own behalf, which only reads. If it takes longer than `patience`, it is given up together
-    /// with the connection.
+    /// Runs a query on the host's own behalf, which only reads. If it takes longer than `patience`, it is
+    /// given up together with the connection.
     pub(crate) async fn ask<T>(
         &mut self,
         patience: Duration,
@@ -223,7 +225,8 @@ impl Connection {
     }
 }
 
-/// Polls the connection until there is an answer. When the driver ends, so does the wait: it fails all pending answers.
+/// Polls the connection until there is an answer. When the driver ends, so does the wait: it fails all
+/// pending answers.
 async fn drive<T>(driver: &mut Driver, answer: impl Future<Output = T>) -> T {
     let mut answer = pin!(answer);
     std::future::poll_fn(|context| {

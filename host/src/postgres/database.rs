@@ -107,10 +107,11 @@ impl Database {
     }
 }
 
-/// SQL that every connection begins with. A pooler in transaction mode may apply it to a different connection than the one
-/// it uses later; then the limits that are set on the login role hold.
+/// SQL that every connection begins with. A pooler in transaction mode may apply it to a different connection
+/// than the one it uses later; then the limits that are set on the login role hold.
 ///
-/// Citus passes times to its workers as text in the session's style, and only ISO always reads back unchanged.
+/// Citus passes times to its workers as text in the session's style, and only ISO always reads back
+/// unchanged.
 fn session_settings(limit: Duration) -> String {
     let limit = limit.as_millis();
     format!(

@@ -54,7 +54,8 @@ impl Failure {
         }
     }
 
-    /// Whether the error is about a connection that was lost or ended by an operator; not necessarily this one.
+    /// Whether the error is about a connection that was lost or ended by an operator; not necessarily this
+    /// one.
     fn is_of_a_connection(&self) -> bool {
         self.code().is_some_and(|code| ["08", "57P"].iter().any(|class| code.code().starts_with(class)))
     }
@@ -69,8 +70,8 @@ impl Failure {
         self.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
     }
 
-    /// Whether a prepared statement is missing, exists already, or is a different one. If it was prepared on this connection,
-    /// a pooler in between uses several connections for it.
+    /// Whether a prepared statement is missing, exists already, or is a different one. If it was prepared on
+    /// this connection, a pooler in between uses several connections for it.
     pub(super) fn is_mixed_up(&self) -> bool {
         let Self::Database(error) = self else { return false };
         // An error with a context is about the server's own statement, on its connection to another server.
@@ -91,8 +92,9 @@ impl Failure {
             Self::Connection(_) => true,
             Self::Database(error) => match error.parsed_severity() {
                 Some(Severity::Fatal | Severity::Panic) => true,
-                // A server that ends a session reports FATAL, not ERROR. One that asks other servers (Citus, a foreign data
-                // wrapper) reports as ERROR what happened to its connections to them; this connection is still good.
+                // A server that ends a session reports FATAL, not ERROR. One that asks other servers (Citus,
+                // a foreign data wrapper) reports as ERROR what happened to its connections to them; this
+                // connection is still good.
                 Some(_) => leads_to_standby(error),
                 // From a pooler. Some report each of their failures as ERROR, and then close the connection.
                 None => {
@@ -119,8 +121,9 @@ impl Failure {
         }
     }
 
-    /// Whether the failed statement may have been applied. It was not if the server said that it rolled it back, or if it was
-    /// never sent. A server that has lost a connection to another server cannot say so, and a pooler does not.
+    /// Whether the failed statement may have been applied. It was not if the server said that it rolled it
+    /// back, or if it was never sent. A server that has lost a connection to another server cannot say so,
+    /// and a pooler does not.
     pub(crate) fn may_have_been_applied(&self) -> bool {
         let is_unknown = match self {
             Self::Database(error) => {
@@ -133,15 +136,17 @@ impl Failure {
         is_unknown || self.ends_connection()
     }
 
-    /// Whether the statement may be sent again over the same connection, after this many tries: if the server said that it
-    /// rolled it back, or, for a read, that it lost a connection to another server. It notices that when it uses the
-    /// connection, so one more try is enough: that one gets a new connection there, or fails for good.
+    /// Whether the statement may be sent again over the same connection, after this many tries: if the server
+    /// said that it rolled it back, or, for a read, that it lost a connection to another server. It notices
+    /// that when it uses the connection, so one more try is enough: that one gets a new connection there, or
+    /// fails for good.
     pub(super) fn may_retry(&self, purpose: Purpose, tried: u32) -> bool {
         self.is_conflict() || (purpose == Purpose::Read && self.is_of_a_connection() && tried == 1)
     }
 }
 
-/// Whether the server refuses to write because it is a standby. An error about another server would have a context.
+/// Whether the server refuses to write because it is a standby. An error about another server would have a
+/// context.
 fn leads_to_standby(error: &DbError) -> bool {
     *error.code() == SqlState::READ_ONLY_SQL_TRANSACTION && error.where_().is_none()
 }

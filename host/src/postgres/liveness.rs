@@ -1,29 +1,30 @@
 //! When a connection that does not answer is given up.
 //!
-//! The server ends a statement itself a little before the deadline, and reports that. A connection that stays silent longer
-//! has lost its network or its server; or it waits for a commit, which no Postgres time limit ends while it waits for a
-//! standby or a disk. The two look the same from here, and giving up on a commit leaves its process behind on the server.
-//! So the server is asked, over another connection, whether it is still working on the statement. While it is, the call
-//! waits; if it is not, or does not know the statement, the connection is given up. That question is also the probe without
-//! which no connection is replaced: while nothing answers, everything waits.
+//! The server ends a statement itself a little before the deadline, and reports that. A connection that stays
+//! silent longer has lost its network or its server; or it waits for a commit, which no Postgres time limit
+//! ends while it waits for a standby or a disk. The two look the same from here, and giving up on a commit
+//! leaves its process behind on the server. So the server is asked, over another connection, whether it is
+//! still working on the statement. While it is, the call waits; if it is not, or does not know the statement,
+//! the connection is given up. That question is also the probe without which no connection is replaced: while
+//! nothing answers, everything waits.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a host may stay silent during a login, and how long a new connection may leave its first statement unanswered if
-/// the one before it fell silent. They also decide how late the cache recovers from a network that swallowed everything, so
-/// they are short.
+/// How long a host may stay silent during a login, and how long a new connection may leave its first
+/// statement unanswered if the one before it fell silent. They also decide how late the cache recovers from a
+/// network that swallowed everything, so they are short.
 const LOGIN_SILENCE: Duration = Duration::from_millis(750);
 const FIRST_SILENCE: Duration = Duration::from_millis(500);
 
-/// How long connecting may take, TLS and login included, over all hosts. An attempt outlives the callers that wait for it,
-/// so this may exceed their deadlines.
+/// How long connecting may take, TLS and login included, over all hosts. An attempt outlives the callers that
+/// wait for it, so this may exceed their deadlines.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// The pause between two questions about the same statement: while the server works on it, and after a question that
-/// nobody answered, which took time by itself.
+/// The pause between two questions about the same statement: while the server works on it, and after a
+/// question that nobody answered, which took time by itself.
 pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub(crate) const TRY_AGAIN_AFTER: Duration = Duration::from_millis(25);
 
@@ -42,13 +43,14 @@ impl Liveness {
         Self { deadline, began: Instant::now(), silent_since: AtomicU64::new(0) }
     }
 
-    /// How long the server may work on one statement: a little less than the deadline, so that it gives up first and reports
-    /// that.
+    /// How long the server may work on one statement: a little less than the deadline, so that it gives up
+    /// first and reports that.
     pub(crate) fn statement_limit(&self) -> Duration {
         (self.deadline * 9 / 10).max(Duration::from_millis(1))
     }
 
-    /// How long a statement may go unanswered: by then the server has stopped it and reported that, even from far away.
+    /// How long a statement may go unanswered: by then the server has stopped it and reported that, even from
+    /// far away.
     pub(crate) fn silence(&self) -> Duration {
         self.deadline + (self.deadline / 10).max(Duration::from_millis(50))
     }
@@ -64,14 +66,15 @@ impl Liveness {
         FIRST_SILENCE.max(self.deadline / 4)
     }
 
-    /// How long a worker for writes waits before it connects again, after this many connections in a row that answered nothing
-    /// at all. Each commit that hangs may leave a process behind on the server, if a pooler in between hides which process
-    /// to ask about.
+    /// How long a worker for writes waits before it connects again, after this many connections in a row that
+    /// answered nothing at all. Each commit that hangs may leave a process behind on the server, if a pooler
+    /// in between hides which process to ask about.
     pub(crate) fn pause(&self, unanswered: u32) -> Duration {
         if unanswered == 0 { Duration::ZERO } else { self.silence() * (1 << unanswered.min(4)) }
     }
 
-    /// Notes that a connection was given up which had not answered since then. Whatever broke it may have broken others.
+    /// Notes that a connection was given up which had not answered since then. Whatever broke it may have
+    /// broken others.
     pub(crate) fn given_up(&self, silent_since: Instant) {
         self.silent_since.fetch_max(self.nanos(silent_since), Ordering::Relaxed);
     }

@@ -11,8 +11,8 @@ use super::database::Database;
 use super::failure::Failure;
 use super::liveness::CONNECT_WITHIN;
 
-/// Opens a connection. After a failure there is one attempt at a time, with a pause before each, and all who wait for it
-/// share its failure. `purpose` is for the log.
+/// Opens a connection. After a failure there is one attempt at a time, with a pause before each, and all who
+/// wait for it share its failure. `purpose` is for the log.
 pub(crate) async fn open(
     database: &Arc<Database>,
     purpose: &str,

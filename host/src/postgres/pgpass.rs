@@ -1,6 +1,7 @@
 //! The password, if the URL has none: by libpq's rules from `PGPASSWORD`, else from a password file.
 //!
-//! It is looked up for each connection, so a password that was changed in the file is used from the next connection on.
+//! It is looked up for each connection, so a password that was changed in the file is used from the next
+//! connection on.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,8 +38,8 @@ impl Passwords {
         config
     }
 
-    /// The password of a user for a database on a server. `host` is what the URL says: a name, an address, or the directory
-    /// of a Unix socket.
+    /// The password of a user for a database on a server. `host` is what the URL says: a name, an address, or
+    /// the directory of a Unix socket.
     fn password_for(&self, host: &str, port: u16, database: &str, user: &str) -> Option<Vec<u8>> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         if let Some(password) = variable("PGPASSWORD") {
@@ -98,7 +99,8 @@ fn password_in(mut line: &[u8], wanted: [&[&str]; 4]) -> Option<Vec<u8>> {
     Some(field(line).0)
 }
 
-/// The first field of a line, and the rest after its colon, if there is one. A backslash escapes the next character.
+/// The first field of a line, and the rest after its colon, if there is one. A backslash escapes the next
+/// character.
 fn field(line: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
     let (mut field, mut bytes) = (Vec::new(), line.iter());
     while let Some(&byte) = bytes.next() {

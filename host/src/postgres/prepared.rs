@@ -1,14 +1,15 @@
 //! Which statements are prepared.
 //!
-//! Only the hot ones: the gets and the put. Everything else is sent unprepared, which also takes one round trip and costs
-//! the server some planning. The reason is safety. A pooler in transaction mode that cannot track prepared statements
-//! (pgbouncer before 1.21) can give one node a connection on which another has prepared a different statement under the
-//! same name. The prepared ones have different numbers of parameters, so the server refuses to run one for another, and a
-//! get can never turn out to be a put. After such a refusal nothing is prepared any more.
+//! Only the hot ones: the gets and the put. Everything else is sent unprepared, which also takes one round
+//! trip and costs the server some planning. The reason is safety. A pooler in transaction mode that cannot
+//! track prepared statements (pgbouncer before 1.21) can give one node a connection on which another has
+//! prepared a different statement under the same name. The prepared ones have different numbers of
+//! parameters, so the server refuses to run one for another, and a get can never turn out to be a put. After
+//! such a refusal nothing is prepared any more.
 //!
-//! The get of another schema is a different statement with the same number of parameters. So only caches in the schema
-//! `cimd_cache` prepare, unless their builder asserts that there is no such pooler. The same care is needed when the text of
-//! one of them changes while nodes of both versions run.
+//! The get of another schema is a different statement with the same number of parameters. So only caches in
+//! the schema `cimd_cache` prepare, unless their builder asserts that there is no such pooler. The same care
+//! is needed when the text of one of them changes while nodes of both versions run.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,9 +1,9 @@
 //! A connection's socket, on which the bytes that arrive are counted.
 //!
-//! tokio-postgres can open sockets itself, but its time limit ends once the socket is open. A host that accepts and then
-//! sends nothing (its processes are stopped, or a router in between has lost the route) would hold up the hosts after it,
-//! and every later attempt. So sockets are opened here: a login during which nothing arrives for too long is given up,
-//! and one that is merely slow is not.
+//! tokio-postgres can open sockets itself, but its time limit ends once the socket is open. A host that
+//! accepts and then sends nothing (its processes are stopped, or a router in between has lost the route)
+//! would hold up the hosts after it, and every later attempt. So sockets are opened here: a login during
+//! which nothing arrives for too long is given up, and one that is merely slow is not.
 
 use std::io;
 use std::net::SocketAddr;

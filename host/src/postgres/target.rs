@@ -25,7 +25,8 @@ enum Address {
     Directory(PathBuf),
 }
 
-/// The servers of a URL, in its order. None if the numbers of names, addresses and ports do not fit each other.
+/// The servers of a URL, in its order. None if the numbers of names, addresses and ports do not fit each
+/// other.
 pub(super) fn targets(config: &Config) -> Option<Vec<Target>> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let count = hosts.len().max(addresses.len());

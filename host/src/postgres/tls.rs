@@ -1,7 +1,7 @@
 //! Certificates: those to trust, and the client's own.
 //!
-//! Files are read for each connection, as libpq does: certificates that live for an hour are replaced while the program runs
-//! for months.
+//! Files are read for each connection, as libpq does: certificates that live for an hour are replaced while
+//! the program runs for months.
 
 use std::fmt;
 use std::fs::File;
@@ -19,7 +19,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{Identity, Verification, Version};
 
-/// Why the certificates of a database URL cannot be used. The text says which; its source, if there is one, why.
+/// Why the certificates of a database URL cannot be used. The text says which; its source, if there is one,
+/// why.
 #[derive(Clone, Debug)]
 pub struct CertificateError(Arc<anyhow::Error>);
 
@@ -128,7 +129,8 @@ fn certificates_in(file: &Path, option: &str) -> Result<Vec<CertificateDer<'stat
     Ok(certificates)
 }
 
-/// Reads a private key. By libpq's rule only the owner may be able to read the file; if that is root, its group may too.
+/// Reads a private key. By libpq's rule only the owner may be able to read the file; if that is root, its
+/// group may too.
 fn key_in(file: &Path) -> Result<PrivateKeyDer<'static>> {
     let name = || format!("sslkey, {}", file.display());
     let unreadable = || format!("cannot read the key of {}", name());

@@ -15,12 +15,12 @@ use crate::bindings::cimd::cache::sql::{Row as Values, Value};
 /// The most bytes of one statement's parameters: several times what the rules allow.
 const PARAMETER_BYTES: usize = 64 * 1024;
 
-/// The most bytes of one result, counting 16 for each value plus its text: room for a document of 16 KiB with the spaces
-/// that `jsonb` adds, and for the thousand rows of a sweep.
+/// The most bytes of one result, counting 16 for each value plus its text: room for a document of 16 KiB with
+/// the spaces that `jsonb` adds, and for the thousand rows of a sweep.
 const RESULT_BYTES: usize = 64 * 1024;
 
-/// The same for the statement that looks up many documents: as many URLs as the rules allow, with every byte escaped, and a
-/// host's batch of the largest documents.
+/// The same for the statement that looks up many documents: as many URLs as the rules allow, with every byte
+/// escaped, and a host's batch of the largest documents.
 const MANY_PARAMETER_BYTES: usize = URLS_AT_ONCE * (2 * URL_BYTES + 3) + PARAMETER_BYTES;
 const MANY_RESULT_BYTES: usize = 2 << 20;
 
@@ -116,7 +116,8 @@ impl ToSql for Parameter<'_> {
     to_sql_checked!();
 }
 
-/// Reads a result as it arrives and stops at the limit, so that a result that is too large is never in memory as a whole.
+/// Reads a result as it arrives and stops at the limit, so that a result that is too large is never in memory
+/// as a whole.
 pub(super) async fn collect(statement: &Statement, rows: RowStream) -> Result<Vec<Values>, Failure> {
     let mut rows = std::pin::pin!(rows);
     let mut result = Vec::new();

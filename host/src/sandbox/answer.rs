@@ -1,8 +1,9 @@
 //! Checks what the guest answers before a caller sees it.
 //!
-//! Our own rules always pass. The checks are for a faulty component, or one that somebody else built. Which documents exist
-//! must be taken on its word. But no answer may be one that the interface rules out, that overflows a caller's arithmetic,
-//! or that forges lines in a log. After such an answer the call fails, and the instance is discarded.
+//! Our own rules always pass. The checks are for a faulty component, or one that somebody else built. Which
+//! documents exist must be taken on its word. But no answer may be one that the interface rules out, that
+//! overflows a caller's arithmetic, or that forges lines in a log. After such an answer the call fails, and
+//! the instance is discarded.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -54,7 +55,8 @@ pub(crate) fn lookup(lookup: wit::Lookup) -> wasmtime::Result<Lookup> {
             if entry.metadata.len() > DOCUMENT_BYTES {
                 return Err(Implausible("a document larger than any that is stored").into());
             }
-            // An expiry is at most ten years ahead when it is stored, but the clock may be set back after that.
+            // An expiry is at most ten years ahead when it is stored, but the clock may be set back after
+            // that.
             if entry.fresh_for > LATEST * 1_000 {
                 return Err(Implausible("a document that is fresh for ever").into());
             }

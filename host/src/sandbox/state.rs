@@ -10,8 +10,8 @@ use crate::bindings::cimd::cache::sql::{Error, Row, Value};
 /// How often a guest that computes is interrupted to check its deadline.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
-/// How many ticks a guest may run without yielding, and how many more after its deadline: thousands of times what an answer
-/// takes.
+/// How many ticks a guest may run without yielding, and how many more after its deadline: thousands of times
+/// what an answer takes.
 const TICKS_TO_SPARE: u32 = 2;
 
 /// A database that an instance is lent for the length of a call.
@@ -59,18 +59,19 @@ impl<L> State<L> {
         &mut self.limits
     }
 
-    /// Decides what a guest does after a tick. The first ticks are ignored: they usually passed while it waited for the
-    /// database, and yielding would move the task to another thread, which costs more than the call. A guest that goes on
-    /// computing yields at every further tick, until its deadline. After that it has a few more ticks, because it is probably
-    /// about to return a typed error; then it is stopped. No timer is needed: a guest that waits, waits for its import, which
-    /// ends at the deadline.
+    /// Decides what a guest does after a tick. The first ticks are ignored: they usually passed while it
+    /// waited for the database, and yielding would move the task to another thread, which costs more than the
+    /// call. A guest that goes on computing yields at every further tick, until its deadline. After that it
+    /// has a few more ticks, because it is probably about to return a typed error; then it is stopped. No
+    /// timer is needed: a guest that waits, waits for its import, which ends at the deadline.
     pub(super) fn at_tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         if Instant::now() < self.deadline {
             self.ticks += 1;
             if self.ticks <= TICKS_TO_SPARE {
                 return Ok(UpdateDeadline::Continue(1));
             }
-            // tokio's yield, because after wasmtime's a single-threaded runtime would poll for I/O only at every 61st tick.
+            // tokio's yield, because after wasmtime's a single-threaded runtime would poll for I/O only at
+            // every 61st tick.
             return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
         }
         self.overtime += 1;

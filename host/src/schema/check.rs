@@ -1,4 +1,5 @@
-//! Whether the cache can work on a database: for readiness probes, and to name what is wrong and how to fix it.
+//! Whether the cache can work on a database: for readiness probes, and to name what is wrong and how to fix
+//! it.
 //!
 //! The host asks all of this on its own behalf; the component is not involved.
 
@@ -24,8 +25,8 @@ pub use self::error::CheckError;
 pub struct CheckReport {
     /// The server's version, in its own words.
     pub server_version: String,
-    /// The version of the schema. A newer one than this program knows is in order too: migrations leave the statements of the
-    /// version before them working.
+    /// The version of the schema. A newer one than this program knows is in order too: migrations leave the
+    /// statements of the version before them working.
     pub schema_version: u32,
     /// The role that is logged in.
     pub role: String,
@@ -53,16 +54,16 @@ const IS_APP: &str = "\
 select coalesce(pg_catalog.bool_or(pg_catalog.pg_has_role(oid, 'usage')), false)
 from pg_catalog.pg_roles where rolname operator(pg_catalog.=) 'cimd_cache_app'";
 
-/// In milliseconds. To a statement that runs this long, a row that was stored meanwhile looks like one from the future, and
-/// it would replace it.
+/// In milliseconds. To a statement that runs this long, a row that was stored meanwhile looks like one from
+/// the future, and it would replace it.
 const TOO_LONG: i64 = FUTURE_TOLERANCE_SECONDS * 1_000;
 
-/// How many keys a check looks up like a get. On a distributed engine each key lives on some node, so several nodes are very
-/// likely asked, but not certainly all.
+/// How many keys a check looks up like a get. On a distributed engine each key lives on some node, so several
+/// nodes are very likely asked, but not certainly all.
 const KEYS: usize = 8;
 
-/// Checks everything, in some ten round trips, and reports the first thing that is wrong. The outer error is about the
-/// connection, the inner one about what was found.
+/// Checks everything, in some ten round trips, and reports the first thing that is wrong. The outer error is
+/// about the connection, the inner one about what was found.
 pub(crate) async fn check(
     client: &Client,
     schema: &Schema,
@@ -128,7 +129,8 @@ pub(crate) async fn check(
     }))
 }
 
-/// The error for a missing privilege. `migrate` must be told the role, unless it is `cimd_cache_app` or a member of it.
+/// The error for a missing privilege. `migrate` must be told the role, unless it is `cimd_cache_app` or a
+/// member of it.
 async fn lacking(
     client: &Client,
     schema: Schema,

@@ -1,6 +1,7 @@
 //! What is in a database: the server, the cache's tables, their indexes, and what a role may do with them.
 //!
-//! Every role can read the catalogs, so this works without any privilege on the schema. Both [`check`](super::check) and
+//! Every role can read the catalogs, so this works without any privilege on the schema. Both
+//! [`check`](super::check) and
 //! [`migrations`](super::migrations) use it: what one reports, the other repairs.
 
 use futures_util::future::try_join_all;
@@ -23,8 +24,9 @@ pub(crate) struct Server {
 pub(crate) struct Found {
     /// Who owns the schema. None if there is no such schema.
     pub(crate) owner: Option<String>,
-    /// Whether it belongs to the login role, or to `cimd_cache_owner` if the login role may act for it. Other owners do not
-    /// count, even for a superuser, who may act for everybody: somebody may have made the schema, and triggers in it, first.
+    /// Whether it belongs to the login role, or to `cimd_cache_owner` if the login role may act for it. Other
+    /// owners do not count, even for a superuser, who may act for everybody: somebody may have made the
+    /// schema, and triggers in it, first.
     pub(crate) owned: bool,
     /// Whether the schema has anything that is not the cache's.
     pub(crate) foreign: bool,
@@ -59,7 +61,8 @@ const TABLES: [(&str, &[&str]); 3] = [
 pub(crate) const HISTORY: &str = "schema_history";
 const DOCUMENTS: &str = "client_id_metadata";
 
-/// An index that the statements need: without the unique ones no write works, without the others a sweep reads all.
+/// An index that the statements need: without the unique ones no write works, without the others a sweep
+/// reads all.
 pub(crate) struct Index {
     pub(crate) table: &'static str,
     pub(crate) column: &'static str,
@@ -169,7 +172,8 @@ select exists (
     and (not $4 or (i.indisunique and i.indimmediate and i.indnkeyatts operator(pg_catalog.=) 1))
 )";
 
-/// Whether a role has a privilege on a table, on a column of it, or on the schema. Null where there is no such thing.
+/// Whether a role has a privilege on a table, on a column of it, or on the schema. Null where there is no
+/// such thing.
 const PRIVILEGE: &str = "\
 select case
          when $2 operator(pg_catalog.=) '' then pg_catalog.has_schema_privilege($5, n.oid, $3)
@@ -251,8 +255,8 @@ pub(crate) async fn inspect(
     Ok(found)
 }
 
-/// One row, in one round trip: a statement with types need not be prepared first, and leaves nothing behind on a pooler's
-/// connection.
+/// One row, in one round trip: a statement with types need not be prepared first, and leaves nothing behind
+/// on a pooler's connection.
 pub(crate) async fn one_row(
     client: &impl GenericClient,
     sql: &str,

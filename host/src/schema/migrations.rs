@@ -1,8 +1,8 @@
 //! Brings the schema up to date: only on request, never at startup.
 //!
-//! It is one transaction on one connection, so it is done whole or not at all, and leaves nothing behind on a pooler's
-//! connection. An advisory lock of the transaction makes it safe on many nodes at once. Each statement is sent by itself,
-//! because Citus treats several together as one that it cannot plan.
+//! It is one transaction on one connection, so it is done whole or not at all, and leaves nothing behind on a
+//! pooler's connection. An advisory lock of the transaction makes it safe on many nodes at once. Each
+//! statement is sent by itself, because Citus treats several together as one that it cannot plan.
 
 mod error;
 mod files;
@@ -30,8 +30,8 @@ pub const ROLES: &str = include_str!("../../../migrations/roles.sql");
 /// The longest clock tolerance. It shortens every ticket and lifetime; clocks that differ by more are broken.
 const LONGEST_TOLERANCE: Duration = Duration::from_secs(10);
 
-/// Applies the migrations that are missing, and repairs what is missing of those that were applied. Several nodes may do so
-/// at once, even through a pooler.
+/// Applies the migrations that are missing, and repairs what is missing of those that were applied. Several
+/// nodes may do so at once, even through a pooler.
 ///
 /// # Errors
 ///

@@ -1,14 +1,14 @@
 //! The Postgres schema that holds the tables, and SQL written for it.
 //!
-//! The rules' statements and the migrations name one schema, `cimd_cache`, in their text. A cache in another schema
-//! runs the same texts with that one name replaced: the component knows nothing of it, and the list of statements
-//! stays the one that was compiled in.
+//! The rules' statements and the migrations name one schema, `cimd_cache`, in their text. A cache in another
+//! schema runs the same texts with that one name replaced: the component knows nothing of it, and the list of
+//! statements stays the one that was compiled in.
 
 use std::borrow::Cow;
 use std::str::FromStr;
 
-/// The name of a schema: 1 to 63 of `a` to `z`, `0` to `9` and `_`, not beginning with a digit or with `pg_`, which
-/// Postgres keeps for itself.
+/// The name of a schema: 1 to 63 of `a` to `z`, `0` to `9` and `_`, not beginning with a digit or with `pg_`,
+/// which Postgres keeps for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema(Cow<'static, str>);
 
@@ -42,8 +42,8 @@ impl Schema {
         &self.0
     }
 
-    /// The name as written in SQL. It is quoted unless it is the default, because a valid name such as `user` means something
-    /// else in SQL.
+    /// The name as written in SQL. It is quoted unless it is the default, because a valid name such as `user`
+    /// means something else in SQL.
     pub(crate) fn quoted(&self) -> Cow<'_, str> {
         if *self == Self::default() {
             Cow::Borrowed(self.name())

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-/// The average follows longer work by one part in so many, and shorter work by half: worse times must not keep those out
-/// who could be served again.
+/// The average follows longer work by one part in so many, and shorter work by half: worse times must not
+/// keep those out who could be served again.
 const INERTIA: u32 = 8;
 
 /// How long a worker lately took: a moving average.
@@ -22,8 +22,8 @@ impl Pace {
         };
     }
 
-    /// How long it takes until a worker begins with what comes after `ahead` pieces of work, if each of `workers` is busy
-    /// and has been so for at least `busy_for`.
+    /// How long it takes until a worker begins with what comes after `ahead` pieces of work, if each of
+    /// `workers` is busy and has been so for at least `busy_for`.
     pub(crate) fn wait(&self, ahead: usize, workers: usize, busy_for: Duration) -> Duration {
         // Work that ends evenly spread over the workers ends that often.
         self.0.max(busy_for).mul_f64((ahead + 1) as f64 / workers as f64)

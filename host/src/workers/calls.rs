@@ -40,7 +40,8 @@ impl Executor {
         }
     }
 
-    /// Gets travel together. What failed for all of them may have been one key's fault: each is asked alone then, once.
+    /// Gets travel together. What failed for all of them may have been one key's fault: each is asked alone
+    /// then, once.
     ///
     /// What is logged meanwhile belongs to the call that came first.
     pub(super) async fn gets(&mut self, gets: Vec<Get>) {

@@ -1,7 +1,7 @@
 //! What a worker owns: one connection and one instance of the component.
 //!
-//! It opens the connection, lends it to calls and takes it back, and replaces the instance after any call that did not
-//! return. The calls themselves are in `calls.rs`.
+//! It opens the connection, lends it to calls and takes it back, and replaces the instance after any call
+//! that did not return. The calls themselves are in `calls.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +28,8 @@ pub(super) struct Executor {
     /// Why there is no connection.
     pub(super) failure: Failure,
     instance: Option<Instance<Loan>>,
-    /// Whether several gets came together lately: then tasks that are ready to ask go first, before a batch is taken.
+    /// Whether several gets came together lately: then tasks that are ready to ask go first, before a batch
+    /// is taken.
     pub(super) gathers: bool,
 }
 

@@ -1,7 +1,7 @@
 //! A connection, lent to one call.
 //!
-//! The call may send statements of the list, with parameters of their types, until its deadline. Afterwards the loan says
-//! what became of the connection and of what was written.
+//! The call may send statements of the list, with parameters of their types, until its deadline. Afterwards
+//! the loan says what became of the connection and of what was written.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -103,8 +103,8 @@ impl Lent for Loan {
     }
 }
 
-/// Returns when it is no use to wait for a statement that was not answered by `silent_at`: the server says that it is not
-/// working on it. See `postgres/liveness.rs`.
+/// Returns when it is no use to wait for a statement that was not answered by `silent_at`: the server says
+/// that it is not working on it. See `postgres/liveness.rs`.
 async fn given_up(shared: &Arc<Shared>, purpose: Purpose, process: i32, silent_at: Instant) {
     tokio::time::sleep_until(silent_at).await;
     let _silent = Silent::count(shared);
@@ -116,7 +116,8 @@ async fn given_up(shared: &Arc<Shared>, purpose: Purpose, process: i32, silent_a
             Some(false) if has_ended => return,
             // Its answer may be on the way.
             Some(false) => TRY_AGAIN_AFTER,
-            // The connection that asks about the others must not wait for them. A cache that is closed asks nobody.
+            // The connection that asks about the others must not wait for them. A cache that is closed asks
+            // nobody.
             None if purpose == Purpose::Maintenance || shared.is_closed() => return,
             None => TRY_AGAIN_AFTER,
         };

@@ -1,8 +1,8 @@
 //! The queue in front of the workers of one purpose.
 //!
-//! First come, first served, except that deletes go before puts: a revocation must not wait behind a flood. The queue is
-//! bounded in calls and bytes, and rejects calls that could not be served in time. A call whose caller has left, or whose
-//! deadline has passed, is not begun.
+//! First come, first served, except that deletes go before puts: a revocation must not wait behind a flood.
+//! The queue is bounded in calls and bytes, and rejects calls that could not be served in time. A call whose
+//! caller has left, or whose deadline has passed, is not begun.
 
 mod waiting;
 
@@ -52,7 +52,8 @@ struct State {
     waiting: Waiting,
     /// By their numbers. The first that is free is woken, so that a quiet cache keeps few connections.
     workers: Vec<Worker>,
-    /// Of each number, how many connections in a row were given up that had answered nothing, if the last one was given up.
+    /// Of each number, how many connections in a row were given up that had answered nothing, if the last one
+    /// was given up.
     unanswered: Vec<Option<u32>>,
     pace: Pace,
     closed: bool,
@@ -111,8 +112,8 @@ impl Queue {
         }
     }
 
-    /// Admits a get. It shares the place of gets that wait for the same URL, but not the answer of one in flight, which began
-    /// earlier and may be older than what this caller knows.
+    /// Admits a get. It shares the place of gets that wait for the same URL, but not the answer of one in
+    /// flight, which began earlier and may be older than what this caller knows.
     pub(crate) fn push_get(&self, url: &str, reply: Reply<Result<Lookup, Error>>) -> Result<Next, Shed> {
         let mut state = self.state.lock();
         let next = self.admit(&mut state, reply.deadline(), bytes_of_get(url), false)?;
@@ -176,8 +177,8 @@ impl Queue {
         needed
     }
 
-    /// A worker could not connect. Returns all work that waits, or None if there are other workers, which will serve it: this
-    /// one then ends.
+    /// A worker could not connect. Returns all work that waits, or None if there are other workers, which
+    /// will serve it: this one then ends.
     pub(crate) fn take_unservable(&self, number: usize) -> Option<Vec<Work>> {
         let mut state = self.state.lock();
         let is_other =
@@ -225,8 +226,8 @@ impl Queue {
         }
     }
 
-    /// How many connections of this worker in a row were given up without ever having answered. None if the last one was not
-    /// given up.
+    /// How many connections of this worker in a row were given up without ever having answered. None if the
+    /// last one was not given up.
     pub(crate) fn unanswered(&self, number: usize) -> Option<u32> {
         self.state.lock().unanswered[number]
     }

@@ -17,8 +17,8 @@ use crate::types::{Lookup, PutOutcome, SweepOutcome};
 /// Any call but a get. Once a worker has begun it, it is finished, whether or not its caller still waits.
 pub(crate) struct Request {
     interest: Arc<Interest>,
-    /// Whether it goes before others: a revocation must not wait behind a flood of puts, and the host's own questions decide
-    /// what becomes of connections.
+    /// Whether it goes before others: a revocation must not wait behind a flood of puts, and the host's own
+    /// questions decide what becomes of connections.
     pub(super) urgent: bool,
     /// Bytes that it occupies while it waits, besides its place.
     pub(super) bytes: usize,
@@ -166,7 +166,8 @@ impl<T> Pending<T> {
     }
 }
 
-/// All callers that wait for the document of one URL. Those that came before the statement began share its answer.
+/// All callers that wait for the document of one URL. Those that came before the statement began share its
+/// answer.
 #[derive(Debug)]
 pub(crate) struct Get {
     pub(crate) url: Arc<str>,

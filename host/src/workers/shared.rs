@@ -1,5 +1,5 @@
-//! What all workers of a cache share: the queues in front of them, the database, the near cache, what is counted and
-//! logged. It can have a worker started, and does not know what one is.
+//! What all workers of a cache share: the queues in front of them, the database, the near cache, what is
+//! counted and logged. It can have a worker started, and does not know what one is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -157,8 +157,8 @@ impl Shared {
         self.submit(purpose, request).await
     }
 
-    /// Wakes or starts the worker that serves a call, if it was admitted, and waits for the answer. Also returns how many calls
-    /// were served together.
+    /// Wakes or starts the worker that serves a call, if it was admitted, and waits for the answer. Also
+    /// returns how many calls were served together.
     async fn answer<T, E: From<Missed>>(
         self: &Arc<Self>,
         purpose: Purpose,
@@ -175,8 +175,9 @@ impl Shared {
         (answer.map_err(E::from).flatten(), together)
     }
 
-    /// Whether the server process of a connection is still working on its statement. None if the server cannot be asked. The
-    /// maintenance connection asks about the others, and a connection for gets asks about that one.
+    /// Whether the server process of a connection is still working on its statement. None if the server
+    /// cannot be asked. The maintenance connection asks about the others, and a connection for gets asks
+    /// about that one.
     pub(crate) async fn is_at_work(self: &Arc<Self>, process: i32, purpose: Purpose) -> Option<bool> {
         let over = match purpose {
             Purpose::Read | Purpose::Write => Purpose::Maintenance,

@@ -1,7 +1,9 @@
-//! A worker: one task that owns one connection and one instance of the component, and does one thing at a time.
+//! A worker: one task that owns one connection and one instance of the component, and does one thing at a
+//! time.
 //!
-//! Its life is [`run`](Worker::run): wait for work, connect if there is no connection, do the work, hand out the answer. It
-//! finishes what it has begun, whether or not anybody still waits: no statement is abandoned because a caller left.
+//! Its life is [`run`](Worker::run): wait for work, connect if there is no connection, do the work, hand out
+//! the answer. It finishes what it has begun, whether or not anybody still waits: no statement is abandoned
+//! because a caller left.
 
 use std::sync::Arc;
 
@@ -52,7 +54,8 @@ impl Worker {
                 continue;
             }
             if self.executor.gathers {
-                // Callers that just got their answers often ask again at once: one statement then carries all of them.
+                // Callers that just got their answers often ask again at once: one statement then carries all
+                // of them.
                 tokio::task::yield_now().await;
             }
             match queue.take(number, &self.wake) {
@@ -63,7 +66,8 @@ impl Worker {
         }
     }
 
-    /// Waits for work. Closes the connection if the server ended it, if it was not used for long enough, or if it is suspect.
+    /// Waits for work. Closes the connection if the server ended it, if it was not used for long enough, or
+    /// if it is suspect.
     async fn rest(&mut self, queue: &Queue) {
         let Executor { shared, connection, number, .. } = &mut self.executor;
         let (Some(connection), Some(database)) = (connection, shared.database()) else { return };

@@ -1,7 +1,8 @@
 //! The contract as data, and what holds a way into the cache against it: see `README.md` beside this crate.
 //!
-//! `case` is what may stand in a file, `value` how values are written there, `expect` how answers are compared with them.
-//! `way` is a process that is asked, `stage` the database with its faults, and `run` plays a case on both.
+//! `case` is what may stand in a file, `value` how values are written there, `expect` how answers are
+//! compared with them. `way` is a process that is asked, `stage` the database with its faults, and `run`
+//! plays a case on both.
 
 #![allow(clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
 

@@ -1,12 +1,13 @@
 //! A throw-away Postgres for demonstrations and tests, from the binaries on the machine.
 //!
-//! It listens only on a Unix socket in a private directory, and is gone with everything in it whatever way its owner
-//! ends: a shell, the *keeper*, holds the read end of a pipe whose write end only the owner has. When that end closes,
-//! by [`PrivatePostgres::stop`], a drop, a crash or `kill -9`, the keeper stops the server and removes the directory. The
-//! keeper runs in a process group of its own, so that Ctrl-C in a terminal reaches the owner alone.
+//! It listens only on a Unix socket in a private directory, and is gone with everything in it whatever way
+//! its owner ends: a shell, the *keeper*, holds the read end of a pipe whose write end only the owner has.
+//! When that end closes, by [`PrivatePostgres::stop`], a drop, a crash or `kill -9`, the keeper stops the
+//! server and removes the directory. The keeper runs in a process group of its own, so that Ctrl-C in a
+//! terminal reaches the owner alone.
 //!
-//! Until then each line in the pipe is an order to start the server. So none is started for an owner that is gone, and
-//! tests of what happens when one fails can have it started again.
+//! Until then each line in the pipe is an order to start the server. So none is started for an owner that is
+//! gone, and tests of what happens when one fails can have it started again.
 //!
 //! Postgres refuses to run as root; as root, the server runs as the user `postgres`, else as `nobody`.
 
@@ -27,13 +28,15 @@ use self::machine::{find_binaries, other_user};
 
 /// Prepares the server, starts it when told to, and cleans up when the pipe closes.
 ///
-/// `$1` is the directory with the binaries, `$2` the private one, `$3` the socket directory of a server to become a standby of,
-/// or empty; further arguments go to the server. The files `prepared`, `failed` and `ended` tell the owner how it goes.
+/// `$1` is the directory with the binaries, `$2` the private one, `$3` the socket directory of a server to
+/// become a standby of, or empty; further arguments go to the server. The files `prepared`, `failed` and
+/// `ended` tell the owner how it goes.
 ///
-/// SIGQUIT is Postgres' immediate shutdown: nothing of what it would write is wanted. A server that has just started
-/// does not heed it yet, because a shell has what it runs in the background ignore it: so it is repeated. SIGTERM is for
-/// what prepares the server, and each job's own shell goes on after it, so that its end is that of what it runs. What has
-/// ended by neither is killed, and the keeper with it, because it is of the same process group.
+/// SIGQUIT is Postgres' immediate shutdown: nothing of what it would write is wanted. A server that has just
+/// started does not heed it yet, because a shell has what it runs in the background ignore it: so it is
+/// repeated. SIGTERM is for what prepares the server, and each job's own shell goes on after it, so that its
+/// end is that of what it runs. What has ended by neither is killed, and the keeper with it, because it is of
+/// the same process group.
 const KEEPER: &str = r#"
 bin=$1; dir=$2; primary=$3; shift 3
 cd "$dir" || exit 1
@@ -76,7 +79,8 @@ pub struct Setup<'a> {
     pub parent: Option<&'a Path>,
     /// The server that it is a streaming standby of, under the application name `standby`.
     pub standby_of: Option<&'a PrivatePostgres>,
-    /// The directory with `initdb` and `postgres`. By default they are looked for on the PATH, and where packages have them.
+    /// The directory with `initdb` and `postgres`. By default they are looked for on the PATH, and where
+    /// packages have them.
     pub binaries: Option<&'a Path>,
     /// How long preparing, starting and ending may take each; a minute by default.
     pub patience: Option<Duration>,
@@ -95,8 +99,8 @@ impl PrivatePostgres {
     ///
     /// # Errors
     ///
-    /// When there are no Postgres binaries, or the server does not start in time; the text says what to install, or
-    /// what was waited for, with the end of its log.
+    /// When there are no Postgres binaries, or the server does not start in time; the text says what to
+    /// install, or what was waited for, with the end of its log.
     pub fn start() -> Result<Self> {
         Self::start_with(&[])
     }
@@ -118,7 +122,8 @@ impl PrivatePostgres {
     pub fn set_up(setup: Setup<'_>) -> Result<Self> {
         let binaries = setup.binaries.map_or_else(find_binaries, |directory| Ok(directory.to_owned()))?;
         let user = other_user()?;
-        // As root the default directory may be one that only root can enter; and a socket's path has to be short.
+        // As root the default directory may be one that only root can enter; and a socket's path has to be
+        // short.
         let usual = if user.is_some() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
         let parent = setup.parent.map_or(usual, Path::to_owned);
         let directory = tempfile::Builder::new().prefix("cimd-cache-").tempdir_in(&parent);
@@ -138,8 +143,8 @@ impl PrivatePostgres {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0);
-        // What is said of other databases is not for this one, whose processes may be another user's: a password, or
-        // PGPORT, which would move its socket.
+        // What is said of other databases is not for this one, whose processes may be another user's: a
+        // password, or PGPORT, which would move its socket.
         for (name, _) in std::env::vars_os() {
             if name == "DATABASE_URL" || name.as_encoded_bytes().starts_with(b"PG") {
                 keeper.env_remove(name);
@@ -183,7 +188,8 @@ impl PrivatePostgres {
         text.lines().next().and_then(|line| line.parse().ok()).context("its pid file is not whole")
     }
 
-    /// Starts the server again, with what it has stored, once it has ended. Blocks until it takes connections.
+    /// Starts the server again, with what it has stored, once it has ended. Blocks until it takes
+    /// connections.
     ///
     /// # Errors
     ///
@@ -250,7 +256,8 @@ impl PrivatePostgres {
 
     fn end(&mut self) {
         drop(self.keeper.stdin.take());
-        // The keeper has a limit of its own, shorter than this one, and is past it only if it was stopped itself.
+        // The keeper has a limit of its own, shorter than this one, and is past it only if it was stopped
+        // itself.
         let began = Instant::now();
         while let Ok(None) = self.keeper.try_wait() {
             if began.elapsed() > PATIENCE
@@ -272,8 +279,8 @@ impl Drop for PrivatePostgres {
     }
 }
 
-/// Whether the server takes connections, if only to read as a standby: the eighth line of its pid file says so, which
-/// `pg_ctl` goes by too.
+/// Whether the server takes connections, if only to read as a standby: the eighth line of its pid file says
+/// so, which `pg_ctl` goes by too.
 fn is_ready(pid_file: &Path) -> bool {
     let text = std::fs::read_to_string(pid_file).unwrap_or_default();
     text.lines().nth(7).is_some_and(|status| ["ready", "standby"].contains(&status.trim()))

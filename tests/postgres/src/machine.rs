@@ -26,8 +26,8 @@ pub(super) fn find_binaries() -> Result<PathBuf> {
         .context("there are no Postgres binaries on this machine: `apt-get install postgresql` or its like brings them")
 }
 
-/// Folders such as `/usr/lib/postgresql/15/bin`, `/usr/pgsql-15/bin` and `/opt/homebrew/opt/postgresql@15/bin`, with
-/// their version.
+/// Folders such as `/usr/lib/postgresql/15/bin`, `/usr/pgsql-15/bin` and
+/// `/opt/homebrew/opt/postgresql@15/bin`, with their version.
 fn versions(parent: &str, prefix: &str) -> Vec<(u32, PathBuf)> {
     let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
     let version = |name: &str| -> Option<u32> { name.strip_prefix(prefix)?.parse().ok() };

@@ -13,7 +13,8 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::wire::Wire;
 
-/// The server, with a migrated database `template` in it. A static is never dropped: the server ends with the process.
+/// The server, with a migrated database `template` in it. A static is never dropped: the server ends with the
+/// process.
 static SERVER: OnceCell<PrivatePostgres> = OnceCell::const_new();
 
 async fn server() -> &'static PrivatePostgres {
@@ -98,8 +99,8 @@ impl Database {
         Cache::builder().database_url(&self.app_url()).deadline(deadline).build().unwrap()
     }
 
-    /// A way to the server over TCP, and a switch that makes the connections which have taken it fall silent: open, and
-    /// without an answer for ever. Those that come later work.
+    /// A way to the server over TCP, and a switch that makes the connections which have taken it fall silent:
+    /// open, and without an answer for ever. Those that come later work.
     pub async fn tunnel(&self) -> (String, watch::Sender<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("postgres://cimd_cache_app@{}/{}", listener.local_addr().unwrap(), self.name);
@@ -178,8 +179,8 @@ impl Database {
         self.admin().await.batch_execute(&sql).await.unwrap();
     }
 
-    /// The statements that reached this database since it was told to log them, in order, each behind `statement: ` or
-    /// `execute NAME: ` and with all of its lines.
+    /// The statements that reached this database since it was told to log them, in order, each behind
+    /// `statement: ` or `execute NAME: ` and with all of its lines.
     pub fn logged(&self) -> Vec<String> {
         let log = self.server.log().unwrap();
         let prefix = format!("{} LOG:  ", self.name);

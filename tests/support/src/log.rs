@@ -10,7 +10,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 pub struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Collects everything that this thread logs, on which all tasks of a test run, for as long as the guard lives.
+    /// Collects everything that this thread logs, on which all tasks of a test run, for as long as the guard
+    /// lives.
     pub fn listen(&self) -> impl Drop + use<> {
         self.listen_at(tracing::Level::TRACE)
     }
@@ -22,7 +23,8 @@ impl Log {
         tracing::subscriber::set_default(subscriber.with_writer(move || log.clone()).finish())
     }
 
-    /// Collects a line for each span that ends, with its fields and those that it is in, and what is logged within them.
+    /// Collects a line for each span that ends, with its fields and those that it is in, and what is logged
+    /// within them.
     pub fn listen_to_spans(&self) -> impl Drop + use<> {
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt().with_span_events(FmtSpan::CLOSE).with_ansi(false);

@@ -15,8 +15,8 @@ use super::{DatabaseUrl, DatabaseUrlError as Error, Identity, Tls, Verification,
 use crate::postgres::pgpass::Passwords;
 use crate::postgres::target;
 
-/// Keepalive defaults: after half a minute of silence, three probes in fifteen seconds decide that the peer is gone. Without
-/// them, a connection that a firewall has forgotten would be noticed after hours.
+/// Keepalive defaults: after half a minute of silence, three probes in fifteen seconds decide that the peer
+/// is gone. Without them, a connection that a firewall has forgotten would be noticed after hours.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;

@@ -1,4 +1,5 @@
-//! Takes a URL apart as libpq does: the parts before the `?` are options too, and options after it replace them.
+//! Takes a URL apart as libpq does: the parts before the `?` are options too, and options after it replace
+//! them.
 
 use std::collections::BTreeMap;
 

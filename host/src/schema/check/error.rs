@@ -3,8 +3,8 @@
 use crate::postgres::{ConnectError, Failure};
 use crate::schema::name::Schema;
 
-/// Why a database cannot be used. The text is one sentence that names the next step, without credentials and without
-/// the server's own message, which the log has.
+/// Why a database cannot be used. The text is one sentence that names the next step, without credentials and
+/// without the server's own message, which the log has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
@@ -45,7 +45,8 @@ pub enum CheckError {
         /// The first table that is not as it should be.
         table: &'static str,
     },
-    /// An index is missing or invalid. Without the one on the key no write works, without the others a sweep reads all.
+    /// An index is missing or invalid. Without the one on the key no write works, without the others a sweep
+    /// reads all.
     #[error(
         "the table {table} of the schema {} has no valid index on {column}: run `{}` as its owner",
         .schema.name(), .schema.migrate_command()
@@ -68,7 +69,8 @@ pub enum CheckError {
         /// The command that grants all that are missing.
         command: String,
     },
-    /// Row level security applies to the role: rows that it hides would look like misses, so every call fails.
+    /// Row level security applies to the role: rows that it hides would look like misses, so every call
+    /// fails.
     #[error(
         "row level security is on for the role's view of {table}: as its owner run `alter table {table} disable row \
          level security`"
@@ -91,8 +93,8 @@ pub enum CheckError {
         "statement_timeout is not below a minute: set it on the role, as `cimd-cache migrate --roles` shows"
     )]
     StatementTimeout,
-    /// The schema is in order, and yet a get fails. On a distributed engine its nodes may not reach each other, or not log
-    /// in to each other as this role.
+    /// The schema is in order, and yet a get fails. On a distributed engine its nodes may not reach each
+    /// other, or not log in to each other as this role.
     #[error(
         "the schema is in order and a get fails all the same: the log has what the server said (in the command, --verbose shows it)"
     )]

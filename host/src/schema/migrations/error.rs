@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::postgres::{CertificateError, ConnectError, DatabaseUrlError};
 use crate::schema::name::Schema;
 
-/// Why the schema could not be brought up to date. Nothing was changed. The text is one sentence that names the next
-/// step.
+/// Why the schema could not be brought up to date. Nothing was changed. The text is one sentence that names
+/// the next step.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
@@ -49,7 +49,8 @@ pub enum MigrateError {
         /// The schema.
         schema: Schema,
     },
-    /// The cache's tables and the record of migrations do not belong together: a dump was restored in part, or by hand.
+    /// The cache's tables and the record of migrations do not belong together: a dump was restored in part,
+    /// or by hand.
     #[error(
         "the cache's tables in the schema {} are not those that its migrations made: run `{} --recreate`, which empties \
          the cache", .schema.name(), .schema.migrate_command()

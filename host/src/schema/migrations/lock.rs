@@ -16,8 +16,8 @@ pub(super) async fn take(transaction: &Transaction<'_>) -> Result<(), Failure> {
     one_row(transaction, sql, &[(&LOCK, Type::INT8)]).await.map(|_| ())
 }
 
-/// The process of the server that most likely held up a migration: one that has the lock of another migration, else the
-/// one that has held any lock on the cache's tables for the longest.
+/// The process of the server that most likely held up a migration: one that has the lock of another
+/// migration, else the one that has held any lock on the cache's tables for the longest.
 pub(super) async fn holder(client: &Client, schema: &Schema) -> Option<i32> {
     let sql = "\
 select l.pid

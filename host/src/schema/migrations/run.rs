@@ -45,8 +45,8 @@ impl From<tokio_postgres::Error> for Stopped {
 /// Brings the schema to what the settings ask for.
 pub(super) async fn run(client: &mut Client, settings: &Settings) -> Result<Migrated, Stopped> {
     let transaction = client.transaction().await?;
-    // Names in the migrations must mean Postgres' own objects, whatever others have created in this database. The connection
-    // may be a pooler's, so nothing is set for longer than the transaction.
+    // Names in the migrations must mean Postgres' own objects, whatever others have created in this database.
+    // The connection may be a pooler's, so nothing is set for longer than the transaction.
     let (lock, statement) = (settings.wait.as_millis().max(1), STATEMENT_WITHIN.as_millis());
     let begin = format!(
         "set local search_path = pg_catalog, pg_temp; set local lock_timeout = {lock}; \
@@ -119,8 +119,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Applies what is missing. Returns what was applied and the resulting version. The record has refinery's form, which
-    /// earlier versions of this program used.
+    /// Applies what is missing. Returns what was applied and the resulting version. The record has refinery's
+    /// form, which earlier versions of this program used.
     async fn apply(&self) -> Result<(Vec<String>, u32), Stopped> {
         let damaged = || Stopped::from(MigrateError::Damaged { schema: self.settings.schema.clone() });
         self.execute(
@@ -163,8 +163,8 @@ impl Work<'_> {
         Ok((applied, u32::try_from(version).unwrap_or_default()))
     }
 
-    /// Restores what a migration made and somebody lost: a dump may have been restored without privileges or indexes, an index
-    /// may be invalid, the one row of `purge` may have been deleted.
+    /// Restores what a migration made and somebody lost: a dump may have been restored without privileges or
+    /// indexes, an index may be invalid, the one row of `purge` may have been deleted.
     async fn repair(&self) -> Result<Vec<String>, Stopped> {
         let schema = self.schema();
         let found = self.inspect().await?;
@@ -207,7 +207,8 @@ impl Work<'_> {
         Ok(inspect(&self.transaction, self.schema(), &self.settings.app_role).await?)
     }
 
-    /// Runs SQL that was written for the schema `cimd_cache` and the role `cimd_cache_app`, one statement at a time.
+    /// Runs SQL that was written for the schema `cimd_cache` and the role `cimd_cache_app`, one statement at
+    /// a time.
     async fn execute(&self, sql: &str) -> Result<(), Stopped> {
         for statement in statements(sql) {
             let statement = self.schema().qualify(statement);

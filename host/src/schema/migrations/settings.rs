@@ -13,14 +13,14 @@ pub(super) const APP_ROLE: &str = "cimd_cache_app";
 pub struct Settings {
     /// The schema, which is created if need be.
     pub schema: Schema,
-    /// The role that auth servers connect as: `cimd_cache_app` by default. It is granted the privileges that the cache's
-    /// statements need. If a database has only one role, name that one.
+    /// The role that auth servers connect as: `cimd_cache_app` by default. It is granted the privileges that
+    /// the cache's statements need. If a database has only one role, name that one.
     pub app_role: String,
-    /// The most by which two clocks of the database may differ, at most 10 seconds. None leaves the setting as it is, which is
-    /// 0 unless it was set. Postgres has one clock. A distributed engine has one on each node, and takes the time of a get and
-    /// of a put or delete from different nodes. If the difference is not allowed for, an in-flight fetch can resurrect a
-    /// deleted document. With a tolerance, tickets are handed out that much earlier, and documents are fresh for that much
-    /// less.
+    /// The most by which two clocks of the database may differ, at most 10 seconds. None leaves the setting
+    /// as it is, which is 0 unless it was set. Postgres has one clock. A distributed engine has one on each
+    /// node, and takes the time of a get and of a put or delete from different nodes. If the difference is
+    /// not allowed for, an in-flight fetch can resurrect a deleted document. With a tolerance, tickets are
+    /// handed out that much earlier, and documents are fresh for that much less.
     pub clock_tolerance: Option<Duration>,
     /// Whether the cache's tables are dropped first, with all documents.
     pub recreate: bool,

@@ -79,8 +79,8 @@ impl Waiting {
         self.callers
     }
 
-    /// Whether there is no room for one more call of this size. Urgent calls have room of their own: a flood must not keep
-    /// them out.
+    /// Whether there is no room for one more call of this size. Urgent calls have room of their own: a flood
+    /// must not keep them out.
     pub(super) fn is_full(&self, urgent: bool, bytes: usize, bounds: &Bounds) -> bool {
         if urgent {
             return self.urgent.len() >= bounds.waiting;
@@ -173,8 +173,8 @@ impl Waiting {
         self.bytes -= bytes;
     }
 
-    /// Drops calls that nobody waits for any more, if there are twice as many calls as last time, or if room is needed; but
-    /// not for every call that finds no room.
+    /// Drops calls that nobody waits for any more, if there are twice as many calls as last time, or if room
+    /// is needed; but not for every call that finds no room.
     pub(super) fn prune(&mut self, needs_room: bool, now: Instant) {
         let is_due = self.pruned.is_none_or(|pruned| now.duration_since(pruned) >= PRUNE_AGAIN_AFTER);
         if self.callers < self.prune_at.max(FEW) && !(needs_room && is_due) {
