@@ -77,7 +77,7 @@ async fn with_batches_of_one_each_get_has_a_statement_of_its_own() {
 
 /// One that cannot be a key, beside others.
 #[tokio::test]
-async fn what_is_wrong_with_one_get_is_not_the_others_trouble() {
+async fn one_get_that_fails_does_not_affect_the_others() {
     let database = Database::new().await;
     let node = narrow(&database);
     node.put(ID, &document(1), HOUR, None).await.unwrap();
@@ -181,7 +181,7 @@ async fn callers_who_give_up_while_a_statement_is_prepared_leave_none_behind() {
     assert_eq!(wire.seen().prepared, prepared + 1);
 }
 
-/// Its statement is sent and answered, and it is nobody's trouble but its own.
+/// Its statement is sent and answered, and no other call is affected.
 #[tokio::test]
 async fn a_caller_that_polls_once_and_never_again_holds_up_nobody() {
     let database = Database::new().await;
@@ -201,7 +201,7 @@ async fn a_caller_that_polls_once_and_never_again_holds_up_nobody() {
     assert_eq!(deletes.await, Ok(false));
 }
 
-/// What is dropped after it was begun is ended all the same, and the next call meets no trace of it.
+/// A call that is dropped after it began is still finished, and leaves no trace for the next call.
 #[tokio::test]
 async fn a_put_whose_caller_has_gone_is_put() {
     let database = Database::new().await;

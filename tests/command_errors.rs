@@ -8,7 +8,7 @@ use support::{Database, one};
 use crate::command_line::{ID, run};
 use crate::program::{command, parts, program};
 
-/// What is done is done: a script must not take a full disk for a client to reject.
+/// The command was done: a script must not mistake a full disk for a client to reject.
 #[tokio::test]
 async fn a_result_that_cannot_be_written_has_a_status_of_its_own() {
     let database = Database::new().await;
@@ -131,6 +131,6 @@ async fn without_a_usable_database_it_exits_with_3_and_one_sentence() {
     let bad_url = ["--database-url", "postgres://alice:hunter2@db.example/d?sslmode=prefer", "check"];
     let (status, _, err) = parts(command(&bad_url, "").await);
     assert_eq!((status, err.contains("sslmode"), err.contains("hunter2")), (2, true, false), "{err}");
-    // Input is refused also when nothing is configured.
+    // Input is refused even if nothing is configured.
     assert_eq!(parts(command(&["put", ID, "-", "--expires-in", "60"], "[]").await).0, 4);
 }

@@ -50,7 +50,7 @@ async fn a_connection_that_nobody_uses_is_closed_and_opened_again_when_needed() 
     assert_eq!(node.stats().connections_opened, 3);
 }
 
-/// What was let in is served first; what comes later is told so; and then there is no connection any more.
+/// Calls that were admitted are served first, later calls fail, and then there is no connection any more.
 #[tokio::test]
 async fn a_cache_that_is_closed_serves_what_it_let_in_and_ends_its_connections() {
     let database = Database::new().await;

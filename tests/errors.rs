@@ -116,7 +116,7 @@ async fn the_server_stops_what_took_too_long() {
 
 /// 14
 #[tokio::test]
-async fn what_only_an_operator_can_mend_is_storage() {
+async fn a_fault_that_only_an_operator_can_fix_is_storage() {
     let database = Database::new().await;
     let (node, admin) = (database.node(), database.admin().await);
     node.put(ID, &document(1), HOUR, None).await.unwrap();

@@ -96,7 +96,7 @@ async fn each_kind_of_line_is_written_once_a_second_at_most() {
     }
 }
 
-/// Two calls wait where one may: the third is told at once, and not after its deadline.
+/// Two calls wait where one may: the third fails at once, and not after its deadline.
 #[tokio::test]
 async fn a_call_that_is_shed_is_told_and_counted() {
     let (database, log) = (Database::new().await, Log::default());
@@ -215,7 +215,7 @@ async fn each_call_is_a_span_of_its_caller_and_says_how_it_ended() {
 /// Though workers serve the calls of many, what goes wrong is told within the trace of whoever it goes wrong
 /// for.
 #[tokio::test]
-async fn what_is_logged_of_a_call_is_in_its_span() {
+async fn a_call_s_log_lines_are_in_its_span() {
     let (database, log) = (Database::new().await, Log::default());
     let (node, admin) = (database.node(), database.admin().await);
     node.get(SECRET_ID).await.unwrap();

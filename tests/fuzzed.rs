@@ -9,7 +9,7 @@ use cimd_cache_guest::document;
 use support::{Database, HOUR, ID, hit};
 
 #[tokio::test]
-async fn what_the_rules_accept_comes_back_equal_from_postgres() {
+async fn documents_that_the_rules_accept_come_back_equal_from_postgres() {
     let database = Database::new().await;
     let node = database.node();
     let kept: Vec<_> = corpus::of("metadata").unwrap().into_iter().map(|(_, text)| text).collect();

@@ -46,7 +46,7 @@ async fn a_put_or_delete_on_the_node_takes_effect_at_once() {
 
 /// The one thing that the near cache may do otherwise than the contract says, and its end.
 #[tokio::test]
-async fn what_another_node_does_is_seen_later() {
+async fn changes_by_another_node_are_seen_later() {
     let database = Database::new().await;
     let (node, other) = (near(&database, MINUTE), database.node());
     let short = near(&database, Duration::from_millis(50));
@@ -57,7 +57,7 @@ async fn what_another_node_does_is_seen_later() {
     assert_eq!(version(&node.get(ID).await.unwrap()), Some(1), "within the time to live");
     let seen = async { while version(&short.get(ID).await.unwrap()) != Some(2) {} };
     tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap();
-    // What is known to be outdated is not answered again.
+    // A document that is known to be outdated is not served again.
     let mut outdated = hit(&node, ID).await.ticket;
     other.purge().await.unwrap();
     assert_eq!(node.put(ID, &document(3), HOUR, Some(&outdated)).await, Ok(PutOutcome::Superseded));
@@ -66,7 +66,7 @@ async fn what_another_node_does_is_seen_later() {
 }
 
 #[tokio::test]
-async fn what_another_node_puts_after_a_miss_is_found_at_once() {
+async fn a_put_by_another_node_after_a_miss_is_found_at_once() {
     let database = Database::new().await;
     let (node, other) = (near(&database, MINUTE), database.node());
     miss(&node, ID).await;

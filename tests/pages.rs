@@ -71,7 +71,7 @@ async fn a_shell_completes_every_command() {
             assert!(script.contains(&name), "{shell}: {name}");
         }
     }
-    // What is there to complete is what a shell really completes.
+    // A real shell completes it.
     let (_, script, _) = parts(command(&["completions", "bash"], "").await);
     let ask = "COMP_WORDS=(cimd-cache pu); COMP_CWORD=1; set -- $(complete -p cimd-cache)
         while [ \"$1\" != -F ]; do shift; done; \"$2\" cimd-cache pu cimd-cache; echo ${COMPREPLY[@]}";

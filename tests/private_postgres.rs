@@ -144,7 +144,7 @@ fn a_step_that_hangs_is_ended_and_named() {
     ] {
         let error = PrivatePostgres::set_up(stand_ins.setup(standby_of)).unwrap_err();
         assert_eq!(error.to_string(), text);
-        // What was killed may be there for a moment longer than who killed it.
+        // A killed process may outlive its killer for a moment.
         wait_until(text, || text.contains("failed") || stand_ins.have_ended());
     }
 

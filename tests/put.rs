@@ -58,7 +58,8 @@ async fn a_ticket_is_good_for_ten_minutes_and_not_ahead_of_the_clock() {
     let put = async |ticket: &Ticket| node.put(ID, &document(1), HOUR, Some(ticket)).await;
 
     assert_eq!(put(&shifted(&now, -601)).await, Ok(PutOutcome::Superseded));
-    // After a failover to a clock that is a little behind, a ticket is ahead of it. That is nobody's mistake.
+    // After a failover to a clock that is a little behind, a ticket is ahead of it. That is not the caller's
+    // mistake.
     assert_eq!(put(&shifted(&now, 50)).await, Ok(PutOutcome::Superseded));
     assert!(matches!(put(&shifted(&now, 3_600)).await, Err(Error::InvalidTicket(_))));
     assert_eq!(row(&admin, ID).await, None);

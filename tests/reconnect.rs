@@ -135,7 +135,7 @@ async fn a_connection_that_falls_silent_is_replaced() {
     }
 }
 
-/// 14: also if no caller waits so long that its call times out.
+/// 14: even if no caller waits until its call times out.
 #[tokio::test]
 async fn a_connection_that_falls_silent_is_replaced_though_all_callers_give_up() {
     let database = Database::new().await;

@@ -9,7 +9,7 @@ use support::{Database, HOUR, ID, connect, document, miss, one, version};
 
 use crate::program::command;
 
-/// What is between backticks in a sentence: the command to run.
+/// The command to run, which a sentence has between backticks.
 fn command_in(sentence: &str) -> &str {
     sentence.split('`').nth(1).unwrap_or_else(|| panic!("no command in: {sentence}"))
 }
@@ -186,7 +186,7 @@ async fn a_migration_that_cannot_be_done_says_who_has_to_do_what() {
 /// Tables without their record, or a record that is of other tables: what was restored in part is made anew,
 /// when asked to.
 #[tokio::test]
-async fn what_does_not_belong_together_is_made_anew_only_when_asked_to() {
+async fn tables_that_do_not_belong_together_are_recreated_only_on_request() {
     for spoil in [
         "drop table cimd_cache.schema_history",
         "delete from cimd_cache.schema_history",

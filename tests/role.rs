@@ -128,7 +128,7 @@ async fn it_can_do_nothing_else_to_the_cache_or_the_server() {
         "insert into cimd_cache.schema_history values (99, 'x', 'x', 'x')",
         "update cimd_cache.schema_history set version = 99",
         "delete from cimd_cache.schema_history",
-        // What is beside the cache.
+        // Objects besides the cache's.
         "select * from other.secrets",
         "create table other.mine (id integer)",
         "create table public.mine (id integer)",

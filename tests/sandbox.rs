@@ -16,7 +16,7 @@ pub(crate) fn hostile(database: &Database) -> Builder {
     builder.deadline(Duration::from_secs(1)).read_connections(1)
 }
 
-/// A call does as it is told by its URL; see `tests/hostile/src/guest.rs`.
+/// The URL of a call is an order for the component; see `tests/hostile/src/guest.rs`.
 pub(crate) async fn tell(node: &Cache, order: &str) -> Result<Lookup, Error> {
     // Generous: what is meant is that it ends at all.
     let answer = tokio::time::timeout(Duration::from_secs(10), node.get(order)).await;

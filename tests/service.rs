@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 /// The client_id of most tests, percent-encoded.
 const ENCODED: &str = "https%3A%2F%2Fclient.example%2Fmetadata.json";
 
-/// A service that runs until it is told to stop.
+/// A running service.
 struct Service {
     directory: TempDir,
     stop: oneshot::Sender<()>,

@@ -44,7 +44,7 @@ async fn a_sweep_removes_what_nobody_can_get_and_only_when_no_ticket_needs_it() 
     assert_eq!(sweep(&node, 1_000).await, (0, false));
     assert_eq!(rows(&admin).await, 4 + 5 + 1);
 
-    // Purged documents are rows that nobody can get, and so are tombstones.
+    // No get can return purged documents or tombstones.
     node.purge().await.unwrap();
     let age = "update cimd_cache.client_id_metadata
                set fetched_at = fetched_at - interval '12 minutes' where url = 'https://tombstone.example/'";

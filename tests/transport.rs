@@ -123,7 +123,7 @@ async fn a_server_that_does_not_prove_its_name_is_not_talked_to() {
 }
 
 #[tokio::test]
-async fn who_says_that_there_is_no_encryption_learns_nothing() {
+async fn an_attacker_that_denies_encryption_learns_nothing() {
     let server = server().await;
     let answers = [b"E\0\0\0\x0bSFATAL\0\0", &b"G"[..], b"R\0\0\0\x08\0\0\0\0"].map(|answer| ("", answer));
     for (mode, answer) in MODES.map(|mode| (mode, &b"N"[..])).into_iter().chain(answers) {
@@ -140,7 +140,7 @@ async fn who_says_that_there_is_no_encryption_learns_nothing() {
 
 /// What stands in plaintext behind the word that encryption begins is no server's (CVE-2021-23222).
 #[tokio::test]
-async fn what_is_slipped_in_before_the_encryption_is_not_taken_for_an_answer() {
+async fn bytes_injected_before_the_encryption_are_not_taken_for_an_answer() {
     let server = server().await;
     let login_accepted = b"SR\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
     let mut middle = Middle::start(server.authority.clone(), Behaviour::Answers(login_accepted)).await;
@@ -152,7 +152,7 @@ async fn what_is_slipped_in_before_the_encryption_is_not_taken_for_an_answer() {
 }
 
 #[tokio::test]
-async fn who_decrypts_with_a_trusted_certificate_is_found_out_by_channel_binding() {
+async fn channel_binding_detects_a_proxy_with_a_trusted_certificate() {
     let server = server().await;
     let middle = Middle::start(server.authority.clone(), Behaviour::PassesOnEncrypted(server.port)).await;
     let log = turned_away(&server.url_by_way_of(middle.port, "")).await;

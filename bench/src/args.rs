@@ -32,23 +32,23 @@ pub(super) struct Arguments {
     /// How many expired ones are among them, which are swept in the end while gets go on
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) expired: u64,
-    /// What is called
+    /// The calls to measure
     #[arg(long, value_enum, value_delimiter = ',', default_value = "get,put,mix")]
     pub(super) workload: Vec<Workload>,
-    /// By how many callers at once
+    /// How many callers at once
     #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "1,16,64,256")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) callers: Vec<u16>,
-    /// Against whom
+    /// The baselines to compare with
     #[arg(long, value_enum, value_delimiter = ',', default_value = "pipelined,pool,batched,fresh,near")]
     pub(super) against: Vec<Baseline>,
     /// Against Redis too, which should hold nothing else: redis://host:port
     #[arg(long, value_name = "URL")]
     pub(super) redis: Option<String>,
-    /// How often each contender has its turn
+    /// How many rounds
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(super) rounds: u16,
-    /// How long a turn takes
+    /// How long each contender runs in a round
     #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
     pub(super) seconds: Duration,
     /// How long the near cache keeps a document, where it is on

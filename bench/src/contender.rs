@@ -1,4 +1,4 @@
-//! Who is measured: the cache, and what a team would use or write instead. All get the same calls on the same
+//! The contenders: the cache, and what a team would use or write instead. All get the same calls on the same
 //! rows, and give every call the same deadline.
 
 use std::sync::Arc;

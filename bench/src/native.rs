@@ -23,7 +23,7 @@ pub(super) struct Native(Arc<Connections>);
 struct Connections {
     reads: Vec<Connection>,
     writes: Vec<Connection>,
-    /// Who may have a connection for himself, and which are free; none in a pipelined one.
+    /// Permits for a connection of one's own, and the connections that are free; None if calls are pipelined.
     pool: Option<(Semaphore, Mutex<Vec<usize>>)>,
 }
 

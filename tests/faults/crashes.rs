@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::scene::{Allowed, Scene, Setting};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_ten_crashes() {
+async fn acknowledged_writes_survive_ten_crashes() {
     let mut scene = Scene::set("`kill -9` of the server, ten times", Setting::default()).await;
     for _ in 0..9 {
         // The next one comes while the cache is returning from the one before.
@@ -21,7 +21,7 @@ async fn what_was_acknowledged_survives_ten_crashes() {
 /// would notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[should_panic(expected = "wrong answers")]
-async fn what_an_undurable_server_loses_is_noticed() {
+async fn the_losses_of_an_undurable_server_are_noticed() {
     let arguments =
         ["-c", "synchronous_commit=off", "-c", "wal_writer_delay=10s", "-c", "wal_writer_flush_after=0"];
     let setting = Setting { arguments: &arguments, ..Setting::default() };
@@ -40,7 +40,7 @@ async fn a_server_that_is_stopped_for_five_seconds() {
             server.thaw();
         })
         .await;
-    // Nothing is given up while nobody answers: what was waited for is answered when the server goes on.
+    // While nothing answers, nothing is given up: calls that wait are answered when the server goes on.
     scene.end(Allowed::default()).await;
 }
 

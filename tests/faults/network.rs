@@ -41,7 +41,7 @@ async fn answers_that_are_cut_in_the_middle() {
     behind_a_network("network: cut in mid-answer, for 3 s", Weather::CutAnswers, 3, Allowed::default()).await;
 }
 
-/// What the server still counts of the connections that fell into the hole, nobody can tell it.
+/// The server cannot learn that the connections in the hole are gone, and still counts them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole() {
     let allowed = Allowed { remaining_processes: 5, ..Allowed::default() };

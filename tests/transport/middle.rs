@@ -47,7 +47,7 @@ impl Middle {
         Self { port, heard }
     }
 
-    /// What was said to it on its next connection that has ended, decrypted if it could.
+    /// What its next connection that has ended received, decrypted if possible.
     pub(crate) async fn heard(&mut self) -> Vec<u8> {
         self.heard.recv().await.unwrap()
     }

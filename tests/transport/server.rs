@@ -71,7 +71,7 @@ impl Server {
         let before: f64 = one(&admin, loaded, &[]).await;
         write(self.directory().join("data/pg_hba.conf"), format!("local all all trust\n{line}\n")).unwrap();
         assert!(one::<bool>(&admin, "select pg_reload_conf()", &[]).await);
-        // The server reads that file before it says so to its processes.
+        // The server reads that file before it notifies its processes.
         while one::<f64>(&admin, loaded, &[]).await <= before {}
     }
 

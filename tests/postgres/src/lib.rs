@@ -143,7 +143,7 @@ impl PrivatePostgres {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0);
-        // What is said of other databases is not for this one, whose processes may be another user's: a
+        // Settings for other databases must not reach this one, whose processes may be another user's: a
         // password, or PGPORT, which would move its socket.
         for (name, _) in std::env::vars_os() {
             if name == "DATABASE_URL" || name.as_encoded_bytes().starts_with(b"PG") {

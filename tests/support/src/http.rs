@@ -46,7 +46,7 @@ impl Client {
 
     /// Sends a request as it is, and reads the answer.
     pub async fn send(&mut self, request: &str) -> Answer {
-        // What is refused early may be closed before all of it is written.
+        // The service may refuse a request, and close, before all of it is written.
         let _ = self.0.write_all(request.as_bytes()).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
