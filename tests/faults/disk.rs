@@ -64,7 +64,7 @@ async fn gets_go_on_while_the_disk_is_full_and_puts_are_storage() {
             std::fs::remove_file(filler).unwrap();
         })
         .await;
-    let allowed = Allowed { failures: &[CallFailure::Storage], gets: false, remaining_processes: 0 };
+    let allowed = Allowed { failures: &[CallFailure::Storage], gets: false, ..Allowed::default() };
     let failed = scene.failed_so_far();
     assert!(failed > 0, "the disk was not full");
     scene.end(allowed).await;

@@ -23,7 +23,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Within what the cache is back after the database is, and by how much a call may miss its deadline.
-const BACK_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(1);
 const LATE_BY: Duration = Duration::from_millis(100);
 
 /// The longest a call takes when all is well, on a busy machine.
@@ -75,11 +75,14 @@ pub(crate) struct Allowed<'a> {
     /// How many more connections the server may count than there may be: those that only one side knows to be
     /// over.
     pub(crate) remaining_processes: usize,
+    /// How soon after the fault no call may fail any more.
+    pub(crate) back_within: Duration,
 }
 
 impl Allowed<'_> {
     /// Nobody may notice.
-    pub(crate) const NOTHING: Self = Self { failures: &[], gets: false, remaining_processes: 0 };
+    pub(crate) const NOTHING: Self =
+        Self { failures: &[], gets: false, remaining_processes: 0, back_within: BACK_WITHIN };
 }
 
 impl Default for Allowed<'_> {
@@ -88,6 +91,7 @@ impl Default for Allowed<'_> {
             failures: &[CallFailure::Unavailable, CallFailure::TimedOut],
             gets: true,
             remaining_processes: 0,
+            back_within: BACK_WITHIN,
         }
     }
 }
@@ -174,7 +178,7 @@ impl Scene {
             .faults
             .iter()
             .map(|&(from, to)| {
-                let back = to + BACK_WITHIN;
+                let back = to + allowed.back_within;
                 (self.record.at(from), self.record.at(back + self.stalls.between(to, back)))
             })
             .collect();
@@ -205,7 +209,7 @@ impl Scene {
         assert!(late <= LATE_BY, "{}: a call ended {late:?} after its deadline", self.name);
         // That no call fails after a second has been judged; one that is merely slow may be so because the
         // server still is.
-        assert!(recovery <= 2 * BACK_WITHIN, "{}: back after {recovery:?}", self.name);
+        assert!(recovery <= 2 * allowed.back_within, "{}: back after {recovery:?}", self.name);
         let connections = CONNECTIONS * self.nodes.len() + allowed.remaining_processes;
         assert!((1..=connections).contains(&most), "{}: {most} connections", self.name);
         for node in &self.nodes {
