@@ -16,7 +16,7 @@
 //!
 //! use cimd_cache::{Cache, Expiry, Lookup};
 //!
-//! # async fn fetch_and_validate(url: &str) -> anyhow::Result<(String, Duration)> { unimplemented!() }
+//! # async fn fetch_and_validate(url: &str) -> anyhow::Result<(String, Duration)> { anyhow::bail!("{url}") }
 //! /// The metadata of a client, from the cache or from its origin.
 //! async fn client(cache: &Cache, client_id: &str) -> anyhow::Result<String> {
 //!     // A miss comes with a ticket, which says when the fetch that follows began.
@@ -73,7 +73,7 @@ pub use crate::error::Error;
 pub use crate::postgres::{CertificateError, ConnectError, DatabaseUrl, DatabaseUrlError};
 pub use crate::sandbox::COMPONENT;
 pub use crate::schema::{CheckError, CheckReport, Schema, SchemaError, migrations};
-pub use crate::types::{Entry, Expiry, Lookup, PutOutcome, Stats, SweepOutcome, Ticket};
+pub use crate::types::{Entry, Expiry, Lookup, PoolStats, PutOutcome, Stats, SweepOutcome, Ticket};
 pub use cimd_cache_guest::statements;
 
 /// The front page's example.

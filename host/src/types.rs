@@ -23,6 +23,8 @@ pub struct Entry {
     pub fresh_for: Duration,
     /// For the put after a fetch that refreshes the document early.
     pub ticket: Ticket,
+    /// Whether it came from the [near cache](crate::Builder::near_ttl), and the database was not asked.
+    pub is_near: bool,
 }
 
 /// A fencing token for the fetch that follows a get, like memcache's lease token: a get hands it out, the
@@ -125,6 +127,26 @@ pub struct Stats {
     pub connecting: usize,
     /// Now: connections on which an answer is overdue.
     pub silent: usize,
+    /// Now: the part of gets in these numbers.
+    pub reads: PoolStats,
+    /// Now: the part of puts, deletes and purges.
+    pub writes: PoolStats,
+    /// Now: the part of sweeps.
+    pub maintenance: PoolStats,
+}
+
+/// What the workers for one kind of call do now: see [`Stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Calls that wait for a worker.
+    pub waiting: usize,
+    /// Workers that serve calls.
+    pub in_flight: usize,
+    /// Connections that are open.
+    pub connections: usize,
+    /// Connections that are being opened.
+    pub connecting: usize,
 }
 
 /// Seconds since 1970, rounded towards the past. A time that does not fit is outside every range that an

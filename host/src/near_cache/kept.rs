@@ -79,6 +79,7 @@ impl Kept {
             expires_at: self.expires_at,
             fresh_for: self.fresh_at(now)?,
             ticket: self.ticket.later(now.since(self.answered)).to_string().into(),
+            is_near: true,
         })
     }
 

@@ -17,7 +17,13 @@ fn near(ttl: Duration) -> NearCache {
 
 fn entry(metadata: &str, fresh_for: Duration) -> Entry {
     let ticket = Text::from(Ticket::new(1_000_000, 7).unwrap().to_string());
-    Entry { metadata: metadata.to_owned(), expires_at: SystemTime::UNIX_EPOCH, fresh_for, ticket }
+    Entry {
+        metadata: metadata.to_owned(),
+        expires_at: SystemTime::UNIX_EPOCH,
+        fresh_for,
+        ticket,
+        is_near: true,
+    }
 }
 
 fn hit(metadata: &str) -> Result<Lookup, Error> {

@@ -65,6 +65,7 @@ pub(crate) fn lookup(lookup: wit::Lookup) -> wasmtime::Result<Lookup> {
                 expires_at: UNIX_EPOCH + Duration::from_secs(expires_at),
                 fresh_for: Duration::from_millis(entry.fresh_for),
                 ticket: ticket(entry.ticket)?,
+                is_near: false,
             })
         }
         wit::Lookup::Miss(text) => Lookup::Miss(ticket(text)?),

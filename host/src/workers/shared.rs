@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::log_limit::LogLimit;
 use crate::near_cache::NearCache;
 use crate::postgres::{Connection, Database, Failure};
-use crate::types::{Lookup, Stats};
+use crate::types::{Lookup, PoolStats, Stats};
 
 /// A role can see what its own processes are doing, but not those of other roles.
 const IS_AT_WORK: &str = "\
@@ -261,8 +261,17 @@ impl Shared {
         if let Some(near) = &self.near {
             (stats.near_hits, stats.near_bytes) = (near.hits(), near.bytes());
         }
-        for queue in &self.queues {
+        let [reads, writes, maintenance] = &self.queues;
+        for (queue, pool) in
+            [(reads, &mut stats.reads), (writes, &mut stats.writes), (maintenance, &mut stats.maintenance)]
+        {
             let count = queue.count();
+            *pool = PoolStats {
+                waiting: count.waiting,
+                in_flight: count.busy,
+                connections: count.workers - count.connecting,
+                connecting: count.connecting,
+            };
             stats.shed += queue.shed();
             stats.waiting += count.waiting;
             stats.in_flight += count.busy;
