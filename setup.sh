@@ -47,6 +47,13 @@ if ! has_postgres; then
 fi
 
 if [ "${1:-}" = tests ]; then
+    # The ways in of other languages.
+    command -v javac >/dev/null && [ -e /usr/share/java/gson.jar ] ||
+        install openjdk-17-jdk-headless libgoogle-gson-java >&2 ||
+        echo "setup: without Java 17 and Gson the test of the Java client is skipped" >&2
+    command -v elixirc >/dev/null && [ -d /usr/lib/erlang/lib ] && ls -d /usr/lib/erlang/lib/jiffy-* >/dev/null 2>&1 ||
+        install elixir erlang-jiffy >&2 ||
+        echo "setup: without Elixir and jiffy the test of the Elixir client is skipped" >&2
     command -v python3 >/dev/null || install python3-minimal >&2 || fail "there is no python3, for the test of the Python client"
     for program in pgbouncer faketime; do
         command -v $program >/dev/null || [ -x /usr/sbin/$program ] || install $program >&2 ||

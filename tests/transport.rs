@@ -4,7 +4,7 @@
 //! The URLs name `db.example`, which is no machine's name, and lead to 127.0.0.1 by `hostaddr`: that does not
 //! count as loopback.
 
-mod authority;
+pub(crate) mod authority;
 mod certificates;
 mod middle;
 mod passwords;

@@ -1,17 +1,18 @@
 //! What may be written on the command line.
 
-use std::net::SocketAddr;
+mod service;
+
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use cimd_cache::{Expiry, Schema, Ticket};
-use cimd_cache_service::{Listen, RoleError, Roles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::outcome::STATUSES;
+pub(super) use self::service::{Health, Serve};
+use crate::outcome::{Failed, STATUSES};
 
 /// A shared cache for OAuth Client ID Metadata Documents, in Postgres.
 #[derive(Debug, Parser)]
@@ -54,15 +55,31 @@ pub(super) struct Database {
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(super) database_url: Option<String>,
 
+    /// A file with the database URL, as container platforms mount secrets
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL_FILE",
+        value_name = "FILE",
+        conflicts_with = "database_url"
+    )]
+    pub(super) database_url_file: Option<PathBuf>,
+
     /// The schema with the cache's tables. Several caches in one database have one each
-    #[arg(long, global = true, value_name = "NAME", default_value = "cimd_cache")]
+    #[arg(long, global = true, value_name = "NAME", env = "CIMD_CACHE_SCHEMA", default_value = "cimd_cache")]
     pub(super) schema: Schema,
 }
 
 impl Database {
     /// The URL, if there is one: a secret that was left empty is none.
-    pub(super) fn url(&self) -> Option<&str> {
-        self.database_url.as_deref().filter(|url| !url.trim().is_empty())
+    pub(super) fn url(&self) -> Result<Option<String>, Failed> {
+        let url = match &self.database_url_file {
+            None => self.database_url.clone(),
+            Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
+                Failed::usage(format!("cannot read the database URL of {}: {}", file.display(), error.kind()))
+            })?),
+        };
+        Ok(url.filter(|url| !url.trim().is_empty()))
     }
 }
 
@@ -217,73 +234,4 @@ pub(super) struct Component {
     /// Print the SQL statements that the component may send, as JSON, and do nothing else
     #[arg(long, conflicts_with = "output")]
     pub(super) statements: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  cimd-cache serve --listen unix:/run/cimd-cache/cache.sock --ops-listen 127.0.0.1:9090\n  \
-                  curl --unix-socket /run/cimd-cache/cache.sock 'http://localhost/v1/document?client_id=https%3A%2F%2Fc.example%2F'"
-)]
-pub(super) struct Serve {
-    /// Where to listen, and for which roles (read, write, admin; all if none is named): unix:/path[,ROLE...]
-    /// or tcp:127.0.0.1:PORT[,ROLE...]. May be given several times
-    #[arg(long, value_name = "ADDRESS", env = "CIMD_CACHE_LISTEN", value_delimiter = ' ')]
-    #[arg(default_value = "unix:/run/cimd-cache/cache.sock")]
-    pub(super) listen: Vec<Listen>,
-    /// The mode of the Unix sockets, in octal
-    #[arg(long, value_name = "MODE", env = "CIMD_CACHE_SOCKET_MODE", default_value = "660", value_parser = mode)]
-    pub(super) socket_mode: u32,
-    /// The group of the Unix sockets, by number
-    #[arg(long, value_name = "GID", env = "CIMD_CACHE_SOCKET_GROUP")]
-    pub(super) socket_group: Option<u32>,
-    /// A file with the tokens of requests over TCP, one on each line, and their roles (all if none is named):
-    /// FILE[,ROLE...]. May be given several times; it is read again when it changes
-    #[arg(long, value_name = "FILE", env = "CIMD_CACHE_TOKEN_FILE", value_delimiter = ' ', value_parser = token_file)]
-    pub(super) token_file: Vec<(PathBuf, Roles)>,
-    /// A Host that requests over TCP may name, beside the address that is listened on: name:port
-    #[arg(long, value_name = "HOST", env = "CIMD_CACHE_HOST", value_delimiter = ' ')]
-    pub(super) host: Vec<String>,
-    /// Where operators get health and metrics, in plain HTTP and without a token: /health/live,
-    /// /health/ready, /health/database, /metrics
-    #[arg(long, value_name = "ADDRESS:PORT", env = "CIMD_CACHE_OPS_LISTEN")]
-    pub(super) ops_listen: Option<SocketAddr>,
-    /// How often to remove rows that no get can return any more; 0 leaves that to others
-    #[arg(long, value_name = "MINUTES", env = "CIMD_CACHE_SWEEP_EVERY", default_value_t = 5)]
-    pub(super) sweep_every: u32,
-    /// The longest a call may take
-    #[arg(long, value_name = "MS", env = "CIMD_CACHE_DEADLINE_MS", default_value_t = 2_000)]
-    pub(super) deadline_ms: u64,
-    /// Serve hits from memory for this long; 0 is off. What other nodes put or delete is unseen for as long
-    #[arg(long, value_name = "MS", env = "CIMD_CACHE_NEAR_TTL_MS", default_value_t = 0)]
-    pub(super) near_ttl_ms: u64,
-    /// The most connections of clients
-    #[arg(long, value_name = "N", env = "CIMD_CACHE_MAX_CONNECTIONS", default_value_t = 1_024)]
-    pub(super) max_connections: u32,
-    /// The longest to wait for calls in flight when it stops
-    #[arg(long, value_name = "SECONDS", env = "CIMD_CACHE_DRAIN", default_value_t = 10)]
-    pub(super) drain: u16,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cimd-cache health --ready --ops 127.0.0.1:9090 || exit 1")]
-pub(super) struct Health {
-    /// The address that the service was given as --ops-listen
-    #[arg(long, value_name = "ADDRESS:PORT", env = "CIMD_CACHE_OPS_LISTEN")]
-    pub(super) ops: SocketAddr,
-    /// Ask whether it is ready for calls, and not only whether it lives
-    #[arg(long)]
-    pub(super) ready: bool,
-}
-
-fn mode(text: &str) -> Result<u32, String> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| "it must be an octal mode, such as 660".to_owned())
-}
-
-fn token_file(text: &str) -> Result<(PathBuf, Roles), String> {
-    let (file, roles) = match text.split_once(',') {
-        Some((file, roles)) => (file, roles.parse().map_err(|error: RoleError| error.to_string())?),
-        None => (text, Roles::ALL),
-    };
-    Ok((file.into(), roles))
 }

@@ -175,13 +175,13 @@ pub(super) async fn migrate(
         print(format!("\\set ON_ERROR_STOP on\n{}", migrations::ROLES))?;
         return Ok(Outcome::Done);
     }
-    let url = database.url().ok_or(CheckError::NotConfigured)?;
+    let url = database.url()?.ok_or(CheckError::NotConfigured)?;
     let mut settings = migrations::Settings::from(&database.schema);
     settings.app_role = arguments.app_role;
     settings.clock_tolerance = arguments.clock_tolerance;
     settings.recreate = arguments.recreate;
     settings.wait = arguments.wait;
-    let Migrated { applied, repaired, version } = migrations::migrate(url, settings).await?;
+    let Migrated { applied, repaired, version } = migrations::migrate(&url, settings).await?;
     let done =
         [("applied", &applied), ("repaired", &repaired)].into_iter().filter(|(_, what)| !what.is_empty());
     let mut done: Vec<_> = done.map(|(did, what)| format!("{did} {}", what.join(", "))).collect();
@@ -237,8 +237,8 @@ fn statement_list() -> Value {
 
 fn build(database: &Database) -> Result<Cache, Failed> {
     let mut builder = Cache::builder().schema(database.schema.clone()).deadline(DEADLINE);
-    if let Some(url) = database.url() {
-        builder = builder.database_url(url);
+    if let Some(url) = database.url()? {
+        builder = builder.database_url(&url);
     }
     Ok(builder.build()?)
 }

@@ -3,19 +3,22 @@
 mod args;
 mod commands;
 mod demo;
+mod health;
+mod log;
 mod outcome;
 mod pages;
 mod serve;
+mod signals;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
 
 use self::args::{Arguments, Command, Format};
+use self::log::Log;
 use self::outcome::{Failed, Outcome, print, say};
+use self::signals::interrupted;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -34,17 +37,16 @@ async fn main() -> ExitCode {
         }
         Err(usage) => usage.exit(),
     };
-    let level = match (arguments.verbose, &arguments.command) {
-        (true, _) => LevelFilter::DEBUG,
-        // A service has nobody to print to but its log.
-        (false, Command::Serve(_)) => LevelFilter::INFO,
-        (false, _) => LevelFilter::OFF,
-    };
-    let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(colours).init();
-
     let as_json = arguments.format == Format::Json;
-    let status = match run(arguments).await {
+    let ended = match Log::begin(&arguments) {
+        Ok(log) => {
+            let ended = run(arguments).await;
+            log.end();
+            ended
+        }
+        Err(failed) => Err(failed),
+    };
+    let status = match ended {
         Ok(outcome) => outcome.status(),
         Err(failed) => {
             failed.tell(as_json);
@@ -66,7 +68,7 @@ async fn run(arguments: Arguments) -> Result<Outcome, Failed> {
         Command::Migrate(migrate) => commands::migrate(&database, format, migrate).await,
         Command::Component(component) => commands::component(component),
         Command::Serve(serve) => serve::serve(&database, serve).await,
-        Command::Health(health) => serve::health(&health),
+        Command::Health(health) => health::health(&health),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { subcommand } => pages::man(subcommand.as_deref()),
         // Dropped, it stops its Postgres. A signal ends the others as it ends any program, also while they
@@ -75,19 +77,5 @@ async fn run(arguments: Arguments) -> Result<Outcome, Failed> {
             result = demo::run() => result,
             () = interrupted() => Ok(Outcome::Interrupted),
         },
-    }
-}
-
-/// Ctrl-C, or a request to terminate.
-async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
     }
 }

@@ -62,6 +62,10 @@ class Cache:
     def sweep(self, limit=1000):
         return self._call("POST", "/v1/sweep", {"limit": limit})
 
+    def check(self):
+        """Raises a `CacheError` that says what is wrong, unless the service can use its database."""
+        self._call("GET", "/v1/check", {})
+
     def resolve(self, client_id, fetch_and_validate):
         """The document of a client, as text: from the cache, else from its origin.
 

@@ -15,7 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::answer::{self, Looked};
 use crate::problem::Problem;
 use crate::query::Query;
-use crate::request::Call;
+use crate::request::{Call, number};
 
 /// The largest body of a put: more than any document that is stored, so that the library can say what is
 /// wrong with it.
@@ -38,9 +38,12 @@ type Answer = Result<Response, Problem>;
 pub(crate) async fn get(State(cache): State<Cache>, request: Request<Body>) -> Answer {
     let mut call = Call::read(cache, request, &["client_id"])?;
     let client_id = call.query.require("client_id")?;
+    log("get", &client_id);
     let looked = Looked::of(call.cache.get(&client_id).await?)?;
-    let mut response = answer::json(looked.outcome(), &looked);
-    response.headers_mut().insert(OUTCOME, HeaderValue::from_static(looked.outcome()));
+    let outcome = looked.outcome();
+    let mut response = answer::json(vec![outcome], &looked);
+    let header = if outcome == Ok("miss") { "miss" } else { "hit" };
+    response.headers_mut().insert(OUTCOME, HeaderValue::from_static(header));
     Ok(response)
 }
 
@@ -64,9 +67,11 @@ pub(crate) async fn lookup(State(cache): State<Cache>, request: Request<Body>) -
     if !(1..=URLS_AT_ONCE).contains(&client_ids.len()) {
         return Err(expected);
     }
+    client_ids.iter().for_each(|client_id| log("lookup", client_id));
     let gets =
         client_ids.iter().map(async |url| Looked::from(call.cache.get(url).await.map_err(Problem::Cache)));
-    Ok(answer::json("looked_up", &Answers { answers: join_all(gets).await }))
+    let answers = join_all(gets).await;
+    Ok(answer::json(answers.iter().map(Looked::outcome).collect(), &Answers { answers }))
 }
 
 #[derive(Serialize)]
@@ -84,20 +89,19 @@ pub(crate) async fn put(State(cache): State<Cache>, request: Request<Body>) -> A
     let expiry = expiry(&mut call.query)?;
     let body = call.json(DOCUMENT_BYTES).await?;
     let document = str::from_utf8(&body).map_err(|_| Problem::Body("a JSON object in UTF-8"))?;
+    log("put", &client_id);
     let outcome = match call.cache.put(&client_id, document, expiry, ticket.as_ref()).await? {
         PutOutcome::Stored => "stored",
         PutOutcome::Superseded => "superseded",
     };
-    Ok(answer::json(outcome, &Put { outcome }))
+    Ok(answer::json(vec![Ok(outcome)], &Put { outcome }))
 }
 
 fn expiry(query: &mut Query) -> Result<Expiry, Problem> {
     match (query.take("expires_in"), query.take("expires_at")) {
         (Some(seconds), None) => {
-            let digits = Some(seconds).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            let seconds = digits.and_then(|text| text.parse().ok());
             let wrong = Problem::ParameterValue("expires_in", "a whole number of seconds");
-            Ok(Expiry::After(Duration::from_secs(seconds.ok_or(wrong)?)))
+            Ok(Expiry::After(Duration::from_secs(number(&seconds).ok_or(wrong)?)))
         }
         (None, Some(time)) => {
             let wrong = Problem::ParameterValue("expires_at", "a time such as 2030-01-31T12:00:00Z");
@@ -119,9 +123,10 @@ pub(crate) async fn delete(State(cache): State<Cache>, request: Request<Body>) -
     let mut call = Call::read(cache, request, &["client_id"])?;
     let client_id = call.query.require("client_id")?;
     call.no_body().await?;
+    log("delete", &client_id);
     let had_document = call.cache.delete(&client_id).await?;
     let outcome = if had_document { "deleted" } else { "absent" };
-    Ok(answer::json(outcome, &Deleted { outcome: "deleted", had_document }))
+    Ok(answer::json(vec![Ok(outcome)], &Deleted { outcome: "deleted", had_document }))
 }
 
 #[derive(Serialize)]
@@ -134,7 +139,7 @@ pub(crate) async fn purge(State(cache): State<Cache>, request: Request<Body>) ->
     let mut call = Call::read(cache, request, &[])?;
     call.no_body().await?;
     call.cache.purge().await?;
-    Ok(answer::json("purged", &Purged { outcome: "purged" }))
+    Ok(answer::json(vec![Ok("purged")], &Purged { outcome: "purged" }))
 }
 
 #[derive(Serialize)]
@@ -151,11 +156,30 @@ pub(crate) async fn sweep(State(cache): State<Cache>, request: Request<Body>) ->
     let limit = match call.query.take("limit") {
         None => u32::MAX,
         Some(text) => {
-            let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            let limit = digits.and_then(|text| text.parse().ok()).filter(|limit| *limit > 0);
+            let limit = number(&text).filter(|limit| *limit > 0);
             limit.ok_or(Problem::ParameterValue("limit", "a whole number, at least 1"))?
         }
     };
     let swept = call.cache.sweep(limit).await?;
-    Ok(answer::json("swept", &Swept { outcome: "swept", removed: swept.removed, more: swept.more }))
+    Ok(answer::json(vec![Ok("swept")], &Swept { outcome: "swept", removed: swept.removed, more: swept.more }))
+}
+
+#[derive(Serialize)]
+struct Ready {
+    outcome: &'static str,
+}
+
+/// `GET /v1/check`: whether the cache can work, or what is missing.
+pub(crate) async fn check(State(cache): State<Cache>, request: Request<Body>) -> Answer {
+    let mut call = Call::read(cache, request, &[])?;
+    call.no_body().await?;
+    call.cache.check().await.map_err(|error| Problem::NotReady(error.to_string()))?;
+    Ok(answer::json(vec![Ok("ready")], &Ready { outcome: "ready" }))
+}
+
+/// At level debug the log says which host a call was about, and no more of its URL at any level.
+fn log(call: &str, client_id: &str) {
+    let host = client_id.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next());
+    let host = host.and_then(|host| host.rsplit('@').next()).unwrap_or_default();
+    tracing::debug!(target: "cimd_cache_service", call, host, "called");
 }

@@ -21,9 +21,10 @@ use tower::ServiceExt;
 
 use crate::access::Access;
 use crate::listen::Listener;
-use crate::metrics::Metrics;
+use crate::metrics::ConnectionCounts;
 use crate::peer::Peer;
 use crate::stop::{Stopping, stopped};
+use crate::tls::Tls;
 
 /// The largest head of a request, in bytes: the longest `client_id` with every byte percent-encoded, and as
 /// much again.
@@ -35,6 +36,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// How long a client may leave what it is sent unread.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a client may take to begin TLS.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
 /// After an error of the operating system, as when there are no file descriptors left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -44,11 +48,18 @@ pub(crate) struct Serving {
     pub(crate) router: Router,
     /// None for the operators' listener.
     pub(crate) access: Option<Access>,
-    pub(crate) metrics: Metrics,
-    /// Of all listeners together.
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) room: Room,
     /// Changes when the service stops.
     pub(crate) stopping: Stopping,
+}
+
+/// Room for connections: all listeners of clients share one, and operators have another, so that they get in
+/// when clients have taken all of theirs.
+#[derive(Clone)]
+pub(crate) struct Room {
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) counts: ConnectionCounts,
 }
 
 /// Accepts connections until the service stops, and returns when the last of them has ended.
@@ -64,14 +75,27 @@ pub(crate) async fn serve(listener: Listener, serving: Serving) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Ok(permit) = serving.room.clone().try_acquire_owned() else {
-                    serving.metrics.connection_refused();
+                let Ok(place) = serving.room.places.clone().try_acquire_owned() else {
+                    serving.room.counts.refused();
                     continue;
                 };
-                let (serving, connection) = (serving.clone(), serving.metrics.connection());
+                let (serving, open) = (serving.clone(), serving.room.counts.open());
                 connections.spawn(async move {
-                    converse(stream, peer, serving).await;
-                    drop((permit, connection));
+                    let mut stream = TimeoutStream::new(stream);
+                    stream.set_write_timeout(Some(WRITE_WITHIN));
+                    let stream = Box::pin(stream);
+                    match &serving.tls {
+                        None => converse(stream, peer, serving).await,
+                        Some(tls) => {
+                            let handshake = tls.acceptor().accept(stream);
+                            match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
+                                Ok(Ok(stream)) => converse(stream, peer, serving).await,
+                                Ok(Err(error)) => tracing::debug!(%error, "a client could not begin TLS"),
+                                Err(_) => tracing::debug!("a client took too long to begin TLS"),
+                            }
+                        }
+                    }
+                    drop((place, open));
                 });
             }
             Err(error) => {
@@ -108,10 +132,8 @@ fn peer(stream: &UnixStream) -> Option<Peer> {
     stream.peer_cred().ok().map(|credentials| Peer(credentials.uid()))
 }
 
-async fn converse(stream: Box<dyn Stream>, peer: Option<Peer>, serving: Serving) {
+async fn converse(stream: impl Stream, peer: Option<Peer>, serving: Serving) {
     let Serving { router, access, mut stopping, .. } = serving;
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_WITHIN));
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         if let Some(access) = &access {
@@ -126,7 +148,7 @@ async fn converse(stream: Box<dyn Stream>, peer: Option<Peer>, serving: Serving)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

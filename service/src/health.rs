@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use cimd_cache::{Cache, CheckError};
 
+use crate::answer::Outcome;
 use crate::stop::{Stopping, stopped};
 
 /// After this long without a call, the database is checked.
 const ASK_AFTER: Duration = Duration::from_secs(5);
+
+/// Until the first check that finds everything in order, it is repeated this often.
+const FIRST_ASK_AFTER: Duration = Duration::from_millis(200);
 
 /// What is known of this process and of the database.
 #[derive(Clone, Debug)]
@@ -41,8 +45,17 @@ impl Health {
         self.state.up.load(Ordering::Relaxed)
     }
 
-    /// A call has shown whether the database answers.
-    pub(crate) fn shown(&self, is_up: bool) {
+    /// A call has ended, which may show whether the database answers. One that a client wanted to be shorter
+    /// than calls are shows nothing when it fails.
+    pub(crate) fn saw(&self, outcome: Outcome, is_hurried: bool) {
+        let is_up = match outcome {
+            // The database was not asked.
+            Ok("near_hit") => return,
+            Ok(_) => true,
+            Err("unavailable" | "timed-out") if is_hurried => return,
+            Err("unavailable" | "timed-out" | "storage" | "not-ready") => false,
+            Err(_) => return,
+        };
         self.state.up.store(is_up, Ordering::Relaxed);
         self.state.shown.fetch_add(1, Ordering::Relaxed);
     }
@@ -52,10 +65,12 @@ impl Health {
     pub(crate) async fn watch(self, cache: Cache) {
         let mut stopping = self.stopping.clone();
         let watch = async {
+            // The last reason that was logged: each is once.
+            let mut told = String::new();
             loop {
                 let before = self.state.shown.load(Ordering::Relaxed);
                 let checked = self.state.checked.load(Ordering::Relaxed);
-                tokio::time::sleep(if checked { ASK_AFTER } else { Duration::from_millis(100) }).await;
+                tokio::time::sleep(if checked { ASK_AFTER } else { FIRST_ASK_AFTER }).await;
                 if checked && self.state.shown.load(Ordering::Relaxed) != before {
                     continue;
                 }
@@ -67,7 +82,13 @@ impl Health {
                         self.state.checked.store(true, Ordering::Relaxed);
                     }
                     Ok(_) | Err(CheckError::Connection(_)) => {}
-                    Err(error) => tracing::warn!(%error, "the database cannot be used"),
+                    Err(error) => {
+                        let error = error.to_string();
+                        if told != error {
+                            tracing::warn!(error, "the database cannot be used");
+                            told = error;
+                        }
+                    }
                 }
             }
         };

@@ -16,22 +16,27 @@
 //!
 //! The interface is `/v1`, described by [`OPENAPI`] and in `docs/operating.md`. It may change until 1.0.
 //!
-//! From the bottom: `role`, `stop` and `peer` are words that several files need; `problem`, `query`,
-//! `request` and `answer` are about one request; `calls` makes a call of it; `tokens` and `access` decide who
-//! may; `health` and `metrics` are what operators see; `router` and `ops` are the routes; `listen` and
-//! `connections` are the network; `sweeper` works in the background; `service` is the life of it all.
+//! From the bottom: `role`, `stop`, `peer` and `call` are words that several files need; `problem`, `query`,
+//! `request` and `answer` are about one request; `calls` makes a call of the library of it; `watched`, `tokens`
+//! and `access` decide who may; `health`, `metrics`, `process` and `observe` are what operators see; `router` and
+//! `ops` are the routes; `address`, `listen`, `tls` and `connections` are the network; `sweeper` works in the
+//! background; `service` is the life of it all.
 
 mod access;
+mod address;
 mod answer;
+mod call;
 mod calls;
 mod connections;
 mod health;
 mod listen;
 mod metrics;
+mod observe;
 mod openapi;
 mod ops;
 mod peer;
 mod problem;
+mod process;
 mod query;
 mod request;
 mod role;
@@ -39,11 +44,15 @@ mod router;
 mod service;
 mod stop;
 mod sweeper;
+mod tls;
 mod tokens;
+mod watched;
 
-pub use crate::listen::{Address, Listen, ListenError, SocketAccess};
+pub use crate::address::{Address, AddressError, Listen};
+pub use crate::listen::SocketAccess;
 pub use crate::openapi::OPENAPI;
 pub use crate::role::{Role, RoleError, Roles};
 pub use crate::router::router;
 pub use crate::service::{ServeError, Settings, serve};
+pub use crate::tls::{TlsError, TlsFiles};
 pub use crate::tokens::TokenError;

@@ -1,68 +1,14 @@
-//! Where the service listens: Unix sockets and TCP ports.
+//! Opens the sockets that the service listens on.
 
-use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
+use listenfd::ListenFd;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::role::Roles;
-
-/// An address to listen on, and what may be called through it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// Where.
-    pub address: Address,
-    /// What may be called.
-    pub roles: Roles,
-}
-
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// A TCP port.
-    Tcp(SocketAddr),
-}
-
-/// Why a text is not an address to listen on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "write unix:/path/of/the/socket or tcp:ADDRESS:PORT with an IP address, and behind a comma the roles if not all: \
-     unix:/run/cimd-cache.sock,read,write"
-)]
-pub struct ListenError;
-
-impl FromStr for Listen {
-    type Err = ListenError;
-
-    fn from_str(text: &str) -> Result<Self, ListenError> {
-        let (address, roles) = match text.split_once(',') {
-            Some((address, roles)) => (address, roles.parse().map_err(|_| ListenError)?),
-            None => (text, Roles::ALL),
-        };
-        let address = match address.split_once(':').ok_or(ListenError)? {
-            // Absolute, so that it is no abstract socket, which has no mode: everybody could connect to it.
-            ("unix", path) if path.starts_with('/') && !path.contains('\0') => Address::Unix(path.into()),
-            ("tcp", address) => Address::Tcp(address.parse().map_err(|_| ListenError)?),
-            _ => return Err(ListenError),
-        };
-        Ok(Self { address, roles })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp:{address}"),
-        }
-    }
-}
+use crate::address::Address;
 
 /// Who may connect to a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +25,10 @@ impl Default for SocketAccess {
     }
 }
 
-/// A socket that is listened on. Dropped, a Unix socket's file is removed.
+/// A socket that is listened on. Dropped, the file of a Unix socket is removed, unless systemd has made it.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix { listener: UnixListener, _file: Option<SocketFile> },
     Tcp(TcpListener),
 }
 
@@ -96,7 +42,6 @@ pub(crate) struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        use std::os::unix::fs::MetadataExt;
         if std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -113,13 +58,45 @@ impl Listener {
     }
 }
 
-pub(crate) async fn bind(address: &Address, access: SocketAccess) -> io::Result<Listener> {
+/// The sockets that systemd has opened for this process (sd_listen_fds(3)).
+pub(crate) struct Inherited {
+    sockets: ListenFd,
+    names: Vec<String>,
+}
+
+impl Inherited {
+    /// Takes them over. There are none the second time.
+    pub(crate) fn take() -> Self {
+        // Read first: taking the sockets removes the variables.
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        Self { sockets: ListenFd::from_env(), names: names.split(':').map(str::to_owned).collect() }
+    }
+
+    fn listener(&mut self, name: &str) -> io::Result<Listener> {
+        let missing = || io::Error::new(ErrorKind::NotFound, "systemd has passed no socket of this name");
+        let at = self.names.iter().position(|given| given == name).ok_or_else(missing)?;
+        if let Ok(Some(listener)) = self.sockets.take_unix_listener(at) {
+            listener.set_nonblocking(true)?;
+            return Ok(Listener::Unix { listener: UnixListener::from_std(listener)?, _file: None });
+        }
+        let listener = self.sockets.take_tcp_listener(at)?.ok_or_else(missing)?;
+        listener.set_nonblocking(true)?;
+        Ok(Listener::Tcp(TcpListener::from_std(listener)?))
+    }
+}
+
+pub(crate) async fn bind(
+    address: &Address,
+    access: SocketAccess,
+    inherited: &mut Inherited,
+) -> io::Result<Listener> {
     match address {
         Address::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
         Address::Unix(path) => {
             let (listener, file) = bind_unix(path, access).await?;
-            Ok(Listener::Unix { listener, _file: file })
+            Ok(Listener::Unix { listener, _file: Some(file) })
         }
+        Address::Systemd(name) => inherited.listener(name),
     }
 }
 
@@ -127,23 +104,19 @@ pub(crate) async fn bind(address: &Address, access: SocketAccess) -> io::Result<
 /// moment can somebody connect who may not. One that is there already is replaced only if nobody listens on
 /// it.
 async fn bind_unix(path: &Path, access: SocketAccess) -> io::Result<(UnixListener, SocketFile)> {
-    use std::os::unix::fs::MetadataExt;
     match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
+                ErrorKind::AlreadyExists,
                 "there is a file of this name that is no socket",
             ));
         }
         Ok(_) => match tokio::net::UnixStream::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
             Ok(_) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    "another process listens on this socket",
-                ));
+                return Err(io::Error::new(ErrorKind::AddrInUse, "another process listens on this socket"));
             }
             Err(error) => return Err(error),
         },
@@ -166,33 +139,6 @@ async fn bind_unix(path: &Path, access: SocketAccess) -> io::Result<(UnixListene
         Err(error) => {
             let _ = std::fs::remove_file(&temporary);
             Err(error)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_says_where_and_for_whom() {
-        let listen: Listen = "unix:/run/cimd-cache/cache.sock,read,write".parse().unwrap();
-        assert_eq!(listen.address, Address::Unix("/run/cimd-cache/cache.sock".into()));
-        assert_eq!(listen.roles.to_string(), "read,write");
-        let listen: Listen = "tcp:[::1]:8080".parse().unwrap();
-        assert_eq!((listen.address.to_string().as_str(), listen.roles), ("tcp:[::1]:8080", Roles::ALL));
-        for text in [
-            "",
-            "/run/x",
-            "unix:relative",
-            "unix:@abstract",
-            "tcp:localhost:80",
-            "tcp:127.0.0.1",
-            "http:127.0.0.1:80",
-            "unix:/x,",
-            "unix:/x,all",
-        ] {
-            assert_eq!(text.parse::<Listen>(), Err(ListenError), "{text}");
         }
     }
 }

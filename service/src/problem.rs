@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use cimd_cache::Error;
 use serde_json::json;
 
+use crate::answer::Outcomes;
+
 /// What `type` begins with. It need not lead anywhere (RFC 9457 section 3.1.1); what each code means is in
 /// docs/operating.md.
 pub(crate) const TYPES: &str = "urn:cimd-cache:problem:";
@@ -18,6 +20,9 @@ pub(crate) const TYPES: &str = "urn:cimd-cache:problem:";
 pub(crate) enum Problem {
     #[error(transparent)]
     Cache(#[from] Error),
+    /// The check has found what is missing.
+    #[error("{0}")]
+    NotReady(String),
     #[error(
         "the query is not a list of name=value, percent-encoded UTF-8: encode each value, & and % included"
     )]
@@ -65,6 +70,7 @@ impl Problem {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Cache(error) => error.code(),
+            Self::NotReady(_) => "not-ready",
             Self::QuerySyntax => "query-syntax",
             Self::UnknownParameter => "unknown-parameter",
             Self::ParameterTwice => "parameter-twice",
@@ -98,6 +104,7 @@ impl Problem {
                 Error::TimedOut => StatusCode::GATEWAY_TIMEOUT,
                 Error::NotConfigured | Error::Storage => StatusCode::INTERNAL_SERVER_ERROR,
             },
+            Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::QuerySyntax
             | Self::UnknownParameter
             | Self::ParameterTwice
@@ -133,6 +140,7 @@ impl Problem {
             Error::Storage,
         ];
         let own = [
+            Self::NotReady(text()),
             Self::QuerySyntax,
             Self::UnknownParameter,
             Self::ParameterTwice,
@@ -181,15 +189,10 @@ impl IntoResponse for Problem {
             }
             _ => {}
         }
-        // For the metrics, which count problems by their code.
-        response.extensions_mut().insert(Code(self.code()));
+        response.extensions_mut().insert(Outcomes(vec![Err(self.code())]));
         response
     }
 }
-
-/// The code of a problem, on its response.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Code(pub(crate) &'static str);
 
 #[cfg(test)]
 mod tests {

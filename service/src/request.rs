@@ -1,5 +1,6 @@
 //! What every call has in common: what the client accepts, how long it waits, and its body.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,7 +15,7 @@ use crate::query::Query;
 /// How long a client may take to send a body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
-const TIMEOUT: HeaderName = HeaderName::from_static("cimd-timeout-ms");
+pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("cimd-timeout-ms");
 
 /// A request that this service can answer.
 pub(crate) struct Call {
@@ -49,24 +50,31 @@ impl Call {
         if !is_json || self.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(Problem::ContentType);
         }
+        self.collect(most, Problem::Body("sent to its end")).await
+    }
+
+    /// Refuses a body where the call has none.
+    pub(crate) async fn no_body(&mut self) -> Result<(), Problem> {
+        match self.collect(0, Problem::Body("empty")).await {
+            Err(Problem::BodyTooLarge) => Err(Problem::Body("empty")),
+            collected => collected.map(drop),
+        }
+    }
+
+    async fn collect(&mut self, most: usize, broken: Problem) -> Result<Bytes, Problem> {
         let body = std::mem::take(&mut self.body);
         let body = tokio::time::timeout(BODY_WITHIN, Limited::new(body, most).collect()).await;
         match body.map_err(|_| Problem::BodyTimeout)? {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(Problem::BodyTooLarge),
-            Err(_) => Err(Problem::Body("sent to its end")),
+            Err(_) => Err(broken),
         }
     }
+}
 
-    /// Refuses a body where the call has none.
-    pub(crate) async fn no_body(&mut self) -> Result<(), Problem> {
-        let body = std::mem::take(&mut self.body);
-        let body = tokio::time::timeout(BODY_WITHIN, Limited::new(body, 0).collect()).await;
-        match body.map_err(|_| Problem::BodyTimeout)? {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Problem::Body("empty")),
-        }
-    }
+/// A whole number, written in digits and nothing else: `+1` is not one.
+pub(crate) fn number<T: FromStr>(text: &str) -> Option<T> {
+    Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
 /// Whether `Accept` allows JSON (RFC 9110 section 12.5.1). One that gives it a weight of 0 does not.
@@ -92,8 +100,7 @@ fn accepts_json(headers: &HeaderMap) -> bool {
 
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
     let Some(value) = headers.get(TIMEOUT) else { return Ok(None) };
-    let millis = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    match millis.and_then(|text| text.parse().ok()) {
+    match value.to_str().ok().and_then(number) {
         Some(millis @ 1..) => Ok(Some(Duration::from_millis(millis))),
         _ => Err(Problem::HeaderValue("Cimd-Timeout-Ms", "a number of milliseconds, at least 1")),
     }

@@ -8,36 +8,38 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use cimd_cache::Cache;
 
 use crate::access::guard;
+use crate::call::Kind;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::openapi;
+use crate::observe::observe;
 use crate::problem::Problem;
 use crate::role::Role;
-use crate::{calls, metrics};
+use crate::{calls, openapi};
 
 /// The interface `/v1` of a cache, to mount in an axum of your own, which must guard it: only the listeners
-/// of
-/// [`serve`](crate::serve) check who may call.
+/// of [`serve`](crate::serve) check who may call.
 pub fn router(cache: Cache) -> Router {
-    counted(cache, &Metrics::new(), None)
+    observed(cache, None)
 }
 
-/// The same, with its calls counted.
-pub(crate) fn counted(cache: Cache, metrics: &Metrics, health: Option<&Health>) -> Router {
-    let route = |name: &'static str, role: Role, route: MethodRouter<Cache>| {
-        let counted =
-            middleware::from_fn_with_state((metrics.clone(), health.cloned(), name), metrics::count);
-        route.route_layer(middleware::from_fn_with_state(role, guard)).route_layer(counted)
+/// The same, observed.
+pub(crate) fn observed(cache: Cache, observers: Option<(&Metrics, &Health)>) -> Router {
+    let observers = observers.map(|(metrics, health)| (metrics.clone(), health.clone()));
+    let route = |kind: Kind, role: Role, route: MethodRouter<Cache>| {
+        let observed = middleware::from_fn_with_state((kind, observers.clone()), observe);
+        route.route_layer(middleware::from_fn_with_state(role, guard)).route_layer(observed)
     };
-    let document = route("get", Role::Read, get(calls::get))
-        .merge(route("put", Role::Write, put(calls::put)))
-        .merge(route("delete", Role::Admin, delete(calls::delete)));
+    let document = route(Kind::Lookup, Role::Read, get(calls::get))
+        .merge(route(Kind::Put, Role::Write, put(calls::put)))
+        .merge(route(Kind::Delete, Role::Admin, delete(calls::delete)));
+    let description = get(openapi::serve).route_layer(middleware::from_fn_with_state(Role::Read, guard));
     Router::new()
         .route("/v1/document", document)
-        .route("/v1/lookup", route("lookup", Role::Read, post(calls::lookup)))
-        .route("/v1/purge", route("purge", Role::Admin, post(calls::purge)))
-        .route("/v1/sweep", route("sweep", Role::Admin, post(calls::sweep)))
-        .route("/openapi.json", route("openapi", Role::Read, get(openapi::serve)))
+        .route("/v1/lookup", route(Kind::Lookup, Role::Read, post(calls::lookup)))
+        .route("/v1/purge", route(Kind::Purge, Role::Admin, post(calls::purge)))
+        .route("/v1/sweep", route(Kind::Sweep, Role::Admin, post(calls::sweep)))
+        .route("/v1/check", route(Kind::Check, Role::Read, get(calls::check)))
+        .route("/openapi.json", description)
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::Method)
         .layer(middleware::from_fn(no_head))

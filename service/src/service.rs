@@ -1,7 +1,6 @@
 //! The life of the service: it listens, serves, and stops once every call that it accepted is answered.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +10,21 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::access::{Access, Network};
-use crate::connections::{self, Serving};
+use crate::address::{Address, Listen};
+use crate::connections::{self, Room, Serving};
 use crate::health::Health;
-use crate::listen::{self, Address, Listen, SocketAccess};
+use crate::listen::{Inherited, Listener, SocketAccess, bind};
 use crate::metrics::Metrics;
 use crate::role::Roles;
+use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::tokens::{TokenError, Tokens};
 use crate::{ops, router, sweeper};
 
 /// The most connections of operators.
 const OPERATORS: usize = 64;
+
+/// How long operators' last questions may take when the service ends.
+const OPERATORS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a service is set up.
 #[derive(Clone, Debug)]
@@ -34,8 +38,10 @@ pub struct Settings {
     pub token_files: Vec<(PathBuf, Roles)>,
     /// What `Host` may be in requests over TCP. The addresses that are listened on are allowed in any case.
     pub hosts: Vec<String>,
+    /// TLS of the TCP ports. Off loopback it is required.
+    pub tls: Option<TlsFiles>,
     /// Where operators ask for health and metrics, in plain HTTP and without a token.
-    pub ops_listen: Option<SocketAddr>,
+    pub ops_listen: Option<Address>,
     /// How often rows are removed that no get can return any more. None: somebody else does that.
     pub sweep_every: Option<Duration>,
     /// The most connections of clients; 1,024 by default. One beyond them is closed at once.
@@ -51,6 +57,7 @@ impl Default for Settings {
             socket: SocketAccess::default(),
             token_files: Vec::new(),
             hosts: Vec::new(),
+            tls: None,
             ops_listen: None,
             sweep_every: None,
             max_connections: 1_024,
@@ -73,12 +80,15 @@ pub enum ServeError {
     NoToken(Address),
     /// A port that others can reach.
     #[error(
-        "{0} is not a loopback address, and this version has no TLS: listen on a loopback address or a Unix socket, and let a proxy end TLS"
+        "{0} is not a loopback address, so it needs TLS: give --tls-cert and --tls-key, or listen on a loopback address or a Unix socket"
     )]
     NoTls(Address),
     /// A file of tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokenError),
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -105,47 +115,45 @@ pub async fn serve(
     if settings.listen.is_empty() {
         return Err(ServeError::Nowhere);
     }
-    for listen in &settings.listen {
-        if let Address::Tcp(address) = listen.address {
-            if !address.ip().is_loopback() {
-                return Err(ServeError::NoTls(listen.address.clone()));
-            }
-            if settings.token_files.is_empty() {
-                return Err(ServeError::NoToken(listen.address.clone()));
-            }
-        }
-    }
-    let tokens = Arc::new(Tokens::read(settings.token_files)?);
     let (stopped, stopping) = watch::channel(false);
+    let (ended, ending) = watch::channel(false);
     let (metrics, health) = (Metrics::new(), Health::new(stopping.clone()));
-    let room = Arc::new(Semaphore::new(settings.max_connections));
-    let calls = router::counted(cache.clone(), &metrics, Some(&health));
+    let mut inherited = Inherited::take();
+    let calls = router::observed(cache.clone(), Some((&metrics, &health)));
+    let doors = Doors::of(&settings)?;
+    let room = Room { places: Arc::new(Semaphore::new(settings.max_connections)), counts: metrics.clients() };
     let mut listeners = Vec::new();
-    for listen in settings.listen {
-        let bound = listen::bind(&listen.address, settings.socket).await;
-        let listener =
-            bound.map_err(|cause| ServeError::Listen { address: listen.address.clone(), cause })?;
-        let network = matches!(listen.address, Address::Tcp(_)).then(|| {
-            let own = listener.tcp_address().map(|address| address.to_string());
-            let hosts = settings.hosts.iter().cloned().chain(own).collect();
-            Network { tokens: tokens.clone(), hosts }
-        });
-        tracing::info!(address = %listen.address, roles = %listen.roles, "listening");
-        let access = Some(Access { roles: listen.roles, network });
-        listeners.push((listener, calls.clone(), access, room.clone()));
+    for listen in &settings.listen {
+        let listener = open(&listen.address, settings.socket, &mut inherited).await?;
+        let (access, tls) = doors.to(listen, &listener)?;
+        let serving = Serving {
+            router: calls.clone(),
+            access: Some(access),
+            tls,
+            room: room.clone(),
+            stopping: stopping.clone(),
+        };
+        listeners.push((listener, serving));
     }
-    if let Some(address) = settings.ops_listen {
-        let address = Address::Tcp(address);
-        let bound = listen::bind(&address, settings.socket).await;
-        let listener = bound.map_err(|cause| ServeError::Listen { address: address.clone(), cause })?;
-        let router = ops::router(cache.clone(), metrics.clone(), health.clone());
-        // Room of its own: operators must get in when clients have taken all of theirs.
-        listeners.push((listener, router, None, Arc::new(Semaphore::new(OPERATORS))));
-    }
+    // Operators see the end, too: not ready, while the calls in flight are answered.
+    let operators = match &settings.ops_listen {
+        None => None,
+        Some(address) => {
+            let places = Arc::new(Semaphore::new(OPERATORS));
+            let serving = Serving {
+                router: ops::router(cache.clone(), metrics.clone(), health.clone()),
+                access: None,
+                tls: None,
+                room: Room { places, counts: metrics.operators() },
+                stopping: ending,
+            };
+            let listener = open(address, settings.socket, &mut inherited).await?;
+            Some(tokio::spawn(connections::serve(listener, serving)))
+        }
+    };
     let mut tasks = JoinSet::new();
-    for (listener, router, access, room) in listeners {
-        let (metrics, stopping) = (metrics.clone(), stopping.clone());
-        tasks.spawn(connections::serve(listener, Serving { router, access, metrics, room, stopping }));
+    for (listener, serving) in listeners {
+        tasks.spawn(connections::serve(listener, serving));
     }
     tasks.spawn(health.watch(cache.clone()));
     if let Some(every) = settings.sweep_every {
@@ -160,5 +168,52 @@ pub async fn serve(
         tracing::warn!("calls in flight took longer than the drain allows");
     }
     cache.close().await;
+    let _ = ended.send(true);
+    if let Some(operators) = operators {
+        // One who is slow is not waited for.
+        let _ = tokio::time::timeout(OPERATORS_WITHIN, operators).await;
+    }
     Ok(())
+}
+
+async fn open(
+    address: &Address,
+    access: SocketAccess,
+    inherited: &mut Inherited,
+) -> Result<Listener, ServeError> {
+    let failed = |cause| ServeError::Listen { address: address.clone(), cause };
+    bind(address, access, inherited).await.map_err(failed)
+}
+
+/// What is demanded of whoever comes in over TCP.
+struct Doors {
+    tokens: Option<Arc<Tokens>>,
+    hosts: Vec<String>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Doors {
+    fn of(settings: &Settings) -> Result<Self, ServeError> {
+        let tokens = match &settings.token_files[..] {
+            [] => None,
+            files => Some(Arc::new(Tokens::read(files.to_vec())?)),
+        };
+        let tls = settings.tls.clone().map(Tls::read).transpose()?.map(Arc::new);
+        Ok(Self { tokens, hosts: settings.hosts.clone(), tls })
+    }
+
+    /// How a listener is guarded. It is asked for its address, because systemd may have opened it.
+    fn to(&self, listen: &Listen, listener: &Listener) -> Result<(Access, Option<Arc<Tls>>), ServeError> {
+        let Some(address) = listener.tcp_address() else {
+            tracing::info!(address = %listen.address, roles = %listen.roles, "listening");
+            return Ok((Access { roles: listen.roles, network: None }, None));
+        };
+        if self.tls.is_none() && !address.ip().is_loopback() {
+            return Err(ServeError::NoTls(listen.address.clone()));
+        }
+        let tokens = self.tokens.clone().ok_or_else(|| ServeError::NoToken(listen.address.clone()))?;
+        let hosts = self.hosts.iter().cloned().chain([address.to_string()]).collect();
+        tracing::info!(address = %address, roles = %listen.roles, tls = self.tls.is_some(), "listening");
+        Ok((Access { roles: listen.roles, network: Some(Network { tokens, hosts }) }, self.tls.clone()))
+    }
 }

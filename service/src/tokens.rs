@@ -6,48 +6,33 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
-use tokio::time::Instant;
 
 use crate::problem::Problem;
 use crate::role::Roles;
+use crate::watched::Watched;
 
 /// Shorter ones can be guessed.
 const SHORTEST: usize = 16;
 
-/// How often to look whether a file has changed.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
 /// The tokens of some files.
 #[derive(Debug)]
-pub(crate) struct Tokens {
-    files: Vec<(PathBuf, Roles)>,
-    state: Mutex<State>,
-}
+pub(crate) struct Tokens(Watched<Arc<[Token]>>);
 
-#[derive(Debug)]
-struct State {
-    tokens: Vec<(Token, Roles)>,
-    versions: Vec<Version>,
-    looked: Instant,
+/// A secret, and what its holder may call. `Debug` does not show it.
+struct Token {
+    secret: Vec<u8>,
+    roles: Roles,
 }
-
-/// A secret: `Debug` does not show it.
-struct Token(Vec<u8>);
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token")
+        f.debug_struct("Token").field("roles", &self.roles).finish_non_exhaustive()
     }
 }
-
-/// What changes when a file is written or replaced.
-#[derive(Debug, PartialEq, Eq)]
-struct Version(u64, u64, SystemTime);
 
 /// Why a file of tokens cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -80,82 +65,52 @@ impl Tokens {
     ///
     /// When one of them cannot be used.
     pub(crate) fn read(files: Vec<(PathBuf, Roles)>) -> Result<Self, TokenError> {
-        let (tokens, versions) = read_all(&files)?;
-        Ok(Self { files, state: Mutex::new(State { tokens, versions, looked: Instant::now() }) })
+        let paths = files.iter().map(|(path, _)| path.clone()).collect();
+        Ok(Self(Watched::new(paths, move || read_all(&files))?))
     }
 
     #[cfg(test)]
     pub(crate) fn of<const N: usize>(tokens: [(&str, &str); N]) -> Self {
-        let tokens = tokens.map(|(token, roles)| (Token(token.into()), roles.parse().unwrap()));
-        let state = State { tokens: tokens.into(), versions: Vec::new(), looked: Instant::now() };
-        Self { files: Vec::new(), state: Mutex::new(state) }
+        let token =
+            |(secret, roles): (&str, &str)| Token { secret: secret.into(), roles: roles.parse().unwrap() };
+        let tokens: Vec<_> = tokens.map(token).into();
+        let tokens = Arc::<[Token]>::from(tokens);
+        Self(Watched::new(Vec::new(), move || Ok::<_, TokenError>(tokens.clone())).unwrap())
     }
 
     /// The roles of a token.
     pub(crate) fn roles_of(&self, given: &str) -> Result<Roles, Problem> {
-        let mut state = self.state.lock();
-        if !self.files.is_empty() && state.looked.elapsed() >= LOOK_AGAIN_AFTER {
-            state.looked = Instant::now();
-            self.look_again(&mut state);
-        }
         // All of them are compared, whichever it is: how long that takes says nothing.
         let mut found = None;
-        for (token, roles) in &state.tokens {
-            if bool::from(token.0.ct_eq(given.as_bytes())) {
-                found = Some(*roles);
+        for token in &*self.0.now() {
+            if bool::from(token.secret.ct_eq(given.as_bytes())) {
+                found = Some(token.roles);
             }
         }
         found.ok_or(Problem::WrongToken)
     }
-
-    /// If a file cannot be read any more, the tokens stay as they are: half a rotation must not lock
-    /// everybody out.
-    fn look_again(&self, state: &mut State) {
-        let versions: Vec<_> = self.files.iter().map_while(|(path, _)| version(path).ok()).collect();
-        if versions == state.versions {
-            return;
-        }
-        match read_all(&self.files) {
-            Ok((tokens, versions)) => {
-                tracing::info!(tokens = tokens.len(), "the token files were read again");
-                (state.tokens, state.versions) = (tokens, versions);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the token files cannot be read again; the tokens stay as they were")
-            }
-        }
-    }
 }
 
-type Read = (Vec<(Token, Roles)>, Vec<Version>);
-
-fn read_all(files: &[(PathBuf, Roles)]) -> Result<Read, TokenError> {
-    let (mut tokens, mut versions) = (Vec::new(), Vec::new());
+fn read_all(files: &[(PathBuf, Roles)]) -> Result<Arc<[Token]>, TokenError> {
+    let mut tokens = Vec::new();
     for (path, roles) in files {
         let unreadable = |cause| TokenError::Unreadable { path: path.clone(), cause };
-        let metadata = fs::metadata(path).map_err(unreadable)?;
-        if metadata.mode() & 0o007 != 0 {
+        if fs::metadata(path).map_err(unreadable)?.mode() & 0o007 != 0 {
             return Err(TokenError::Open(path.clone()));
         }
-        versions.push(version(path).map_err(unreadable)?);
         let text = fs::read_to_string(path).map_err(unreadable)?;
         let before = tokens.len();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             if line.len() < SHORTEST {
                 return Err(TokenError::Short(path.clone()));
             }
-            tokens.push((Token(line.into()), *roles));
+            tokens.push(Token { secret: line.into(), roles: *roles });
         }
         if tokens.len() == before {
             return Err(TokenError::Empty(path.clone()));
         }
     }
-    Ok((tokens, versions))
-}
-
-fn version(path: &Path) -> io::Result<Version> {
-    let metadata = fs::metadata(path)?;
-    Ok(Version(metadata.ino(), metadata.len(), metadata.modified()?))
+    Ok(tokens.into())
 }
 
 #[cfg(test)]
@@ -163,6 +118,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::watched::LOOK_AGAIN_AFTER;
 
     fn file(text: &str, mode: u32) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();

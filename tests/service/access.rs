@@ -1,13 +1,18 @@
 //! Who may call: by a socket's mode, and over TCP by token and host.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use cimd_cache::Cache;
-use cimd_cache_service::{Settings, serve};
+use cimd_cache_service::{Roles, Settings, serve};
 use support::Database;
 use support::http::{Answer, Client};
-use tempfile::TempDir;
+use support::service::Service;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{ENCODED, Service, get, listen};
+use support::service::listen;
+
+use super::{ENCODED, get};
 
 /// A port can be reached by everybody on the machine, and through a browser by every page.
 #[tokio::test]
@@ -51,18 +56,17 @@ async fn over_tcp_a_call_needs_a_token_a_host_and_its_role() {
 /// behind is replaced.
 #[tokio::test]
 async fn a_socket_has_its_mode_and_is_taken_from_nobody() {
-    use std::os::unix::fs::PermissionsExt;
     let database = Database::new().await;
     let service = Service::start(&database).await;
     let mode = std::fs::metadata(service.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
-    let again = async |directory: &TempDir| {
+    let again = async |directory: &Path| {
         let mut settings = Settings::default();
         settings.listen = vec![listen(directory, "")];
         let cache = Cache::builder().database_url(&database.app_url()).build().unwrap();
         serve(cache, settings, || {}, async {}).await
     };
-    let taken = again(&service.directory).await.unwrap_err();
+    let taken = again(service.socket().parent().unwrap()).await.unwrap_err();
     assert!(taken.to_string().starts_with("cannot listen on unix:"), "{taken}");
     assert_eq!(service.client().await.call(&get(ENCODED), None).await.status, 200);
     service.stop().await;
@@ -70,9 +74,48 @@ async fn a_socket_has_its_mode_and_is_taken_from_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cache.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    again(&directory).await.unwrap();
+    again(directory.path()).await.unwrap();
     std::fs::write(&path, "no socket").unwrap();
-    again(&directory).await.unwrap_err();
+    again(directory.path()).await.unwrap_err();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "no socket");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+}
+
+/// While tokens are rotated as the manual says, no call is refused; afterwards the old one is.
+#[tokio::test]
+async fn a_token_is_rotated_without_a_call_that_is_refused() {
+    let database = Database::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (file, next) = (directory.path().join("tokens"), directory.path().join("tokens.next"));
+    let (old, new) = ("the-old-token-0123456789", "the-new-token-9876543210");
+    let replace = |text: String| {
+        std::fs::write(&next, text).unwrap();
+        std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::rename(&next, &file).unwrap();
+    };
+    replace(format!("{old}\n"));
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let service = Service::start_with(&database, |mut settings| {
+        settings.listen.push(format!("tcp:{free}").parse().unwrap());
+        settings.token_files = vec![(file.clone(), Roles::ALL)];
+        settings
+    })
+    .await;
+    let status = async |token: &str| {
+        let mut client = Client::new(TcpStream::connect(free).await.unwrap());
+        let head = format!("Host: {free}\r\nAuthorization: Bearer {token}\r\n\r\n");
+        client.send(&format!("GET /v1/document?client_id=a HTTP/1.1\r\n{head}")).await.status
+    };
+    assert_eq!((status(old).await, status(new).await), (200, 401));
+    replace(format!("{old}\n{new}\n"));
+    while status(new).await != 200 {
+        assert_eq!(status(old).await, 200);
+    }
+    assert_eq!(status(old).await, 200);
+    replace(format!("{new}\n"));
+    while status(old).await != 401 {
+        assert_eq!(status(new).await, 200);
+    }
+    assert_eq!(status(new).await, 200);
+    service.stop().await;
 }

@@ -1,9 +1,10 @@
 //! The calls: what goes in, what comes out, and what is refused.
 
 use serde_json::json;
+use support::service::Service;
 use support::{Database, ID, document, one, row};
 
-use super::{ENCODED, Service, get};
+use super::{ENCODED, get};
 
 #[tokio::test]
 async fn a_document_goes_in_and_comes_out_as_it_is_stored() {

@@ -3,14 +3,14 @@
 use std::process::Stdio;
 
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::library;
-use crate::lines::{Answers, text};
+use crate::lines::{Answers, hello, text};
 
 pub(crate) struct CommandLine;
 
@@ -24,7 +24,7 @@ impl Answers for CommandLine {
     async fn answer(&self, call: &str, args: Map<String, Value>) -> Result<Value, String> {
         let client_id = || text(&args, "client_id").to_owned();
         let (arguments, input) = match call {
-            "hello" => return Ok(json!({ "name": "command", "version": env!("CARGO_PKG_VERSION") })),
+            "hello" => return Ok(hello("command", &["get", "put", "delete", "purge", "sweep", "check"])),
             "get" => (vec!["get".to_owned(), client_id()], ""),
             "put" => {
                 let expiry = match args.get("expires_in") {

@@ -6,7 +6,7 @@ use cimd_cache::{Cache, Error, Expiry, Lookup, PutOutcome, Ticket};
 use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 
-use crate::lines::{Answers, text};
+use crate::lines::{Answers, CALLS, hello, text};
 
 pub(crate) struct Library(Cache);
 
@@ -22,7 +22,7 @@ impl Answers for Library {
         let code = |error: Error| error.code().to_owned();
         let Self(cache) = self;
         match call {
-            "hello" => Ok(json!({ "name": "library", "version": env!("CARGO_PKG_VERSION") })),
+            "hello" => Ok(hello("library", &CALLS)),
             "get" => cache.get(text(&args, "client_id")).await.map(looked).map_err(code),
             "get-many" => {
                 let ids = args["client_ids"].as_array().unwrap();

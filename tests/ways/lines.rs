@@ -35,6 +35,14 @@ pub(crate) async fn serve(way: impl Answers) {
     }
 }
 
+/// All calls that a way in may have.
+pub(crate) const CALLS: [&str; 7] = ["get", "get-many", "put", "delete", "purge", "sweep", "check"];
+
+/// What a way in says of itself.
+pub(crate) fn hello(name: &str, calls: &[&str]) -> Value {
+    json!({ "name": name, "version": env!("CARGO_PKG_VERSION"), "calls": calls })
+}
+
 /// A text among the arguments.
 pub(crate) fn text<'a>(args: &'a Map<String, Value>, name: &str) -> &'a str {
     args[name].as_str().unwrap()

@@ -9,12 +9,13 @@ use crate::library::Library;
 use crate::lines::{Answers, text};
 
 /// Each mutant, and the case that notices it.
-pub(crate) const ALL: [(&str, &str); 6] = [
+pub(crate) const ALL: [(&str, &str); 7] = [
     ("drops-tickets", "a deleted document is not resurrected by an in-flight fetch"),
     ("caches-misses", "a document that was stored is a hit on every node"),
     ("ignores-expiry", "an expired document is a miss, though its row is there"),
     ("swallows-errors", "a missing table is storage, and never a miss"),
     ("normalises-keys", "keys are exact bytes"),
+    ("form-encodes-keys", "keys are exact bytes"),
     ("forgets-the-other-node", "a purge removes everything at once"),
 ];
 
@@ -41,6 +42,11 @@ impl Answers for Mutant {
             "normalises-keys" => {
                 if let Some(id) = &client_id {
                     args.insert("client_id".to_owned(), id.trim_end_matches('/').into());
+                }
+            }
+            "form-encodes-keys" => {
+                if let Some(id) = &client_id {
+                    args.insert("client_id".to_owned(), id.replace('+', " ").into());
                 }
             }
             _ => {}

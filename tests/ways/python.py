@@ -36,13 +36,14 @@ def one(answer):
 
 
 CALLS = {
-    "hello": lambda: {"name": "python", "version": "0.1.0"},
+    "hello": lambda: {"name": "python", "version": "0.1.0", "calls": [call for call in CALLS if call != "hello"]},
     "get": lambda client_id: looked(cache.get(client_id)),
     "get-many": lambda client_ids: {"answers": [one(answer) for answer in cache.get_many(client_ids)]},
     "put": put,
     "delete": lambda client_id: {"had_document": cache.delete(client_id)},
     "purge": lambda: cache.purge() or {},
     "sweep": cache.sweep,
+    "check": lambda: cache.check() or {},
 }
 
 

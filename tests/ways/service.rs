@@ -5,13 +5,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use support::http::Client;
+use support::http::{Client, encoded};
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::command::{answer, rfc3339};
-use crate::lines::{Answers, text};
+use crate::lines::{Answers, CALLS, hello, text};
 
 pub(crate) struct Service {
     directory: TempDir,
@@ -37,17 +37,13 @@ impl Service {
         service
     }
 
-    /// A client of the service in another language, which is a way in by itself: a program and its script in
-    /// this directory.
-    pub(crate) async fn with(&self, program: &str, script: &str) {
-        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/ways");
-        let mut client = Command::new(program);
-        client
-            .arg(format!("{directory}/{script}"))
-            .env("CIMD_CACHE_SOCKET", self.socket())
-            .kill_on_drop(true);
-        let ended = client.status().await.unwrap_or_else(|error| panic!("{program} cannot be run: {error}"));
-        assert!(ended.success(), "{script}: {ended}");
+    /// Runs a program that is a client of the service, and by itself a way in.
+    pub(crate) async fn with(&self, program: &[&str]) {
+        let mut client = Command::new(program[0]);
+        client.args(&program[1..]).env("CIMD_CACHE_SOCKET", self.socket()).kill_on_drop(true);
+        let ended = client.status().await;
+        let ended = ended.unwrap_or_else(|error| panic!("{} cannot be run: {error}", program[0]));
+        assert!(ended.success(), "{program:?}: {ended}");
     }
 
     fn socket(&self) -> PathBuf {
@@ -60,7 +56,7 @@ impl Answers for Service {
         let document =
             |method: &str| format!("{method} /v1/document?client_id={}", encoded(text(&args, "client_id")));
         let (request, body) = match call {
-            "hello" => return Ok(json!({ "name": "service", "version": env!("CARGO_PKG_VERSION") })),
+            "hello" => return Ok(hello("service", &CALLS)),
             "get" => (document("GET"), None),
             "get-many" => {
                 let body = json!({ "client_ids": args["client_ids"] }).to_string();
@@ -77,6 +73,7 @@ impl Answers for Service {
             }
             "delete" => (document("DELETE"), None),
             "purge" => ("POST /v1/purge".to_owned(), None),
+            "check" => ("GET /v1/check".to_owned(), None),
             "sweep" => (format!("POST /v1/sweep?limit={}", args["limit"]), None),
             other => return Err(format!("no call {other}")),
         };
@@ -94,13 +91,4 @@ impl Answers for Service {
             _ => answer(&response.body),
         }
     }
-}
-
-/// Every byte but letters and digits, percent-encoded.
-fn encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// One case.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
     /// Its name, of which there is only one.
     pub id: String,
     /// The numbers of the contract that it is about.
+    #[schemars(inner(range(min = 1, max = 15)), length(min = 1))]
     pub contract: Vec<u8>,
     /// What a way in has to have: `two-nodes`, `get-many`, `sweep-limit`; or the stage: `own-server`.
     #[serde(default)]
@@ -19,7 +21,7 @@ pub struct Case {
     pub(crate) steps: Vec<Step>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Step {
     Start(Start),
@@ -31,7 +33,7 @@ pub(crate) enum Step {
     Rows(Rows),
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Call {
     pub(crate) call: String,
@@ -46,7 +48,7 @@ pub(crate) struct Call {
     pub(crate) within_ms: Option<u64>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Start {
     pub(crate) start: String,
@@ -57,14 +59,14 @@ pub(crate) struct Start {
     pub(crate) args: Map<String, Value>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Finish {
     pub(crate) finish: String,
     pub(crate) expect: Value,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Together {
     pub(crate) together: usize,
@@ -75,14 +77,14 @@ pub(crate) struct Together {
     pub(crate) outcomes: BTreeMap<String, usize>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Database {
     pub(crate) database: Fault,
     pub(crate) client_id: Option<Value>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Fault {
     LockTable,
@@ -101,7 +103,7 @@ pub(crate) enum Fault {
     Thaw,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Age {
     /// In seconds.
@@ -109,20 +111,20 @@ pub(crate) struct Age {
     pub(crate) client_id: Value,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rows {
     pub(crate) rows: RowsAre,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum RowsAre {
     Count(i64),
     Word(Word),
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Word {
     Note,
@@ -130,7 +132,7 @@ pub(crate) enum Word {
 }
 
 /// One of the two copies of a way in.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Node {
     #[default]

@@ -40,6 +40,11 @@ pub fn cases() -> Result<Vec<Case>> {
     Ok(all)
 }
 
+/// The JSON Schema of a file of cases, as it stands in `schema.json`.
+pub fn schema() -> String {
+    format!("{:#}", schemars::schema_for!(Vec<Case>).to_value())
+}
+
 /// The cases that a way in cannot pass, each with the reason.
 ///
 /// # Errors
@@ -49,4 +54,13 @@ pub fn exceptions(way: &str) -> Result<std::collections::BTreeMap<String, String
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("ways").join(format!("{way}.json"));
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     serde_json::from_str(&text).with_context(|| file.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_schema_is_that_of_the_types() {
+        let committed = include_str!("../schema.json");
+        assert_eq!(committed.trim_end(), super::schema(), "make it anew, as README.md says");
+    }
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -34,15 +34,25 @@ pub struct Way {
     stdin: AsyncMutex<(ChildStdin, u64)>,
     waiting: Waiting,
     child: Child,
+    /// The calls that it has.
+    calls: Vec<String>,
+}
+
+/// What a way in says of itself.
+#[derive(Debug, Deserialize)]
+struct Hello {
+    name: String,
+    version: String,
+    calls: Vec<String>,
 }
 
 impl Way {
-    /// Starts a copy, for a database.
+    /// Starts a copy, for a database, and asks what it can do.
     ///
     /// # Errors
     ///
-    /// When the process cannot be started.
-    pub fn start(program: &std::process::Command, database_url: &str) -> Result<Self> {
+    /// When the process cannot be started, or does not say.
+    pub async fn start(program: &std::process::Command, database_url: &str) -> Result<Self> {
         let mut command = Command::new(program.get_program());
         command.args(program.get_args());
         for (name, value) in program.get_envs() {
@@ -73,7 +83,13 @@ impl Way {
                 }
             }
         });
-        Ok(Self { stdin: AsyncMutex::new((stdin, 0)), waiting, child })
+        let mut way =
+            Self { stdin: AsyncMutex::new((stdin, 0)), waiting, child, calls: vec!["hello".to_owned()] };
+        let hello = way.ask("hello", Map::new()).await.context("it does not answer hello")?;
+        let hello: Hello = serde_json::from_value(hello["ok"].clone()).context("hello says too little")?;
+        ensure!(!hello.name.is_empty() && !hello.version.is_empty(), "it has no name, or no version");
+        way.calls = hello.calls;
+        Ok(way)
     }
 
     /// Closes its stdin, and waits until it has ended: it may have processes of its own to end.
@@ -86,7 +102,7 @@ impl Way {
         drop(stdin);
         let ended = tokio::time::timeout(ANSWERS_WITHIN, child.wait()).await;
         let status = ended.context("the way in does not end though its stdin has")??;
-        anyhow::ensure!(status.success(), "the way in ended with {status}");
+        ensure!(status.success(), "the way in ended with {status}");
         Ok(())
     }
 
@@ -96,6 +112,7 @@ impl Way {
     ///
     /// When there is no answer.
     pub async fn ask(&self, call: &str, args: Map<String, Value>) -> Result<Value> {
+        ensure!(self.calls.iter().any(|has| has == call), "it has no call {call}");
         let answer = {
             let mut stdin = self.stdin.lock().await;
             let (stdin, id) = &mut *stdin;

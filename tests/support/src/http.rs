@@ -1,7 +1,9 @@
 //! A client of HTTP/1.1 that sends what it is given, byte for byte, and keeps its connection.
 
+use std::io;
+
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 use crate::json_of;
 
@@ -9,7 +11,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A connection of a client.
-pub struct Client(Box<dyn Stream>);
+pub struct Client(BufReader<Box<dyn Stream>>);
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -30,27 +32,45 @@ pub struct Answer {
 impl Client {
     /// Speaks over a connection that is open.
     pub fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(Box::new(stream))
+        Self(BufReader::new(Box::new(stream)))
     }
 
     /// A call with a method and path, and a JSON body if there is one.
     pub async fn call(&mut self, request: &str, body: Option<&str>) -> Answer {
+        self.try_call(request, body).await.unwrap()
+    }
+
+    /// The same, if there is an answer.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends before.
+    pub async fn try_call(&mut self, request: &str, body: Option<&str>) -> io::Result<Answer> {
         let body = match body {
             Some(body) => {
                 format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
             }
             None => "Content-Length: 0\r\n\r\n".to_owned(),
         };
-        self.send(&format!("{request} HTTP/1.1\r\nHost: localhost\r\n{body}")).await
+        self.try_send(&format!("{request} HTTP/1.1\r\nHost: localhost\r\n{body}")).await
     }
 
     /// Sends a request as it is, and reads the answer.
     pub async fn send(&mut self, request: &str) -> Answer {
+        self.try_send(request).await.unwrap()
+    }
+
+    /// The same, if there is an answer.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends before.
+    pub async fn try_send(&mut self, request: &str) -> io::Result<Answer> {
         // The service may refuse a request, and close, before all of it is written.
         let _ = self.0.write_all(request.as_bytes()).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(self.0.read_u8().await.unwrap());
+            head.push(self.0.read_u8().await?);
         }
         let head = String::from_utf8(head).unwrap();
         let mut lines = head.lines();
@@ -61,8 +81,8 @@ impl Client {
             .collect();
         let length = headers.iter().find(|(name, _)| name == "content-length").unwrap().1.parse().unwrap();
         let mut body = vec![0; length];
-        self.0.read_exact(&mut body).await.unwrap();
-        Answer { status, headers, body: String::from_utf8(body).unwrap() }
+        self.0.read_exact(&mut body).await?;
+        Ok(Answer { status, headers, body: String::from_utf8(body).unwrap() })
     }
 }
 
@@ -87,4 +107,13 @@ impl Answer {
         assert_eq!(problem["type"], format!("urn:cimd-cache:problem:{code}"));
         (self.status, code.to_owned())
     }
+}
+
+/// Every byte but letters and digits, percent-encoded.
+pub fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }

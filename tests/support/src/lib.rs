@@ -6,6 +6,7 @@
 mod database;
 pub mod http;
 mod log;
+pub mod service;
 mod wire;
 
 use std::time::Duration;
