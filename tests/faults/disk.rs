@@ -9,6 +9,7 @@ use std::time::Duration;
 use cimd_cache_simulator::history::CallFailure;
 
 use crate::load::Load;
+use crate::node::Way;
 use crate::scene::{Allowed, Scene, Setting};
 
 /// A small file system, gone when dropped.
@@ -36,16 +37,20 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The table is on the full disk and the write-ahead log is not: where that is on it too, Postgres stops, and
-/// comes back when it is started with room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gets_go_on_while_the_disk_is_full_and_puts_are_storage() {
+    a_full_disk("disk full for 4 s", Way::Library).await;
+}
+
+/// The table is on the full disk and the write-ahead log is not: where that is on it too, Postgres stops, and
+/// comes back when it is started with room.
+pub(crate) async fn a_full_disk(name: &'static str, way: Way) {
     let Some(disk) = SmallDisk::mount() else {
         println!("SKIPPED: a full disk. It takes root, who may mount a tmpfs.");
         return;
     };
     let load = Load { deletes: 5, ..Load::default() };
-    let mut scene = Scene::set("disk full for 4 s", Setting { load, ..Setting::default() }).await;
+    let mut scene = Scene::set(name, Setting { load, way, ..Setting::default() }).await;
     let (uid, gid) = scene.server.owner();
     std::os::unix::fs::chown(disk.path(), Some(uid), Some(gid)).unwrap();
     let admin = scene.server.admin().await;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cimd_cache::{Cache, Error, Expiry};
+use cimd_cache::{Error, Expiry};
 use cimd_cache_simulator::history::Answer;
 
 use crate::load::Load;
+use crate::node::Node;
 use crate::record::{Caller, Seconds};
 use crate::scene::{Allowed, Scene, Setting};
 
@@ -69,7 +70,7 @@ async fn one_key_in_every_put_fails_nobody() {
             let end = Instant::now() + Duration::from_secs(3);
             let callers = (0..32).map(|number| {
                 let (record, node) = (record.clone(), number % nodes.len());
-                let cache: Cache = nodes[node].clone();
+                let cache: Node = nodes[node].clone();
                 tokio::spawn(async move {
                     let caller = Caller { record: &record, node, cache: &cache };
                     while Instant::now() < end {

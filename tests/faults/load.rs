@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cimd_cache::Cache;
 use cimd_cache_simulator::history::Answer;
 use tokio::task::JoinHandle;
 
+use crate::node::Node;
 use crate::record::{Caller, Record, Seconds};
 
 /// What the callers do.
@@ -47,7 +47,7 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    pub(crate) fn start(record: &Arc<Record>, nodes: &[Cache], load: Load) -> Self {
+    pub(crate) fn start(record: &Arc<Record>, nodes: &[Node], load: Load) -> Self {
         let (stop, archived) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let mut tasks = Vec::new();
         for (node, cache) in nodes.iter().enumerate() {
@@ -75,7 +75,7 @@ impl Callers {
     }
 
     /// Ends the work, and then reads through each node once more what was archived.
-    pub(crate) async fn stop(self, record: &Record, nodes: &[Cache]) {
+    pub(crate) async fn stop(self, record: &Record, nodes: &[Node]) {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             task.await.unwrap();

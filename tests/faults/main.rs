@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test that is how a failure is reported")]
 
 mod load;
+mod node;
 mod proxy;
 mod record;
 mod scene;
@@ -22,4 +23,5 @@ mod failover;
 mod hanging;
 mod network;
 mod pooler;
+mod services;
 mod soak;

@@ -6,6 +6,7 @@ use cimd_cache::{Cache, Error};
 use cimd_cache_simulator::history::{Answer, CallFailure};
 
 use crate::load::Load;
+use crate::node::Way;
 use crate::proxy::{Proxy, Weather};
 use crate::record::{Caller, Record, Seconds};
 use crate::scene::{Allowed, Scene, Stage, node, turn};
@@ -13,10 +14,21 @@ use crate::server::Server;
 
 /// Two nodes, each behind a network of its own, of which the second one's turns bad for a while.
 async fn behind_a_network(name: &'static str, weather: Weather, seconds: u64, allowed: Allowed<'_>) {
+    ways_behind_a_network(name, Way::Library, weather, seconds, allowed).await;
+}
+
+pub(crate) async fn ways_behind_a_network(
+    name: &'static str,
+    way: Way,
+    weather: Weather,
+    seconds: u64,
+    allowed: Allowed<'_>,
+) {
     let turn = turn().await;
     let server = Server::start(&[], None).await;
     let (good, bad) = (Proxy::to(server.socket()).await, Proxy::to(server.socket()).await);
     let nodes = [&good, &bad].map(|proxy| node(&proxy.url("cimd_cache_app"))).to_vec();
+    let nodes = way.nodes(nodes).await;
     let load = Load { purges: 1, ..Load::default() };
     let mut scene = Scene::play(name, Stage { turn, server, nodes }, load).await;
     scene

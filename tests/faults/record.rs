@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use cimd_cache::{Cache, Error, Expiry, Lookup, PutOutcome};
+use cimd_cache::{Error, Expiry, Lookup, PutOutcome};
 use cimd_cache_simulator::history::{
     self, Answer, Between, Call, CallFailure, Micros, Position, Refusal, Request,
 };
 use parking_lot::Mutex;
 use serde_json::Value;
+
+use crate::node::Node;
 
 /// The calls of all callers, on keys that no other record has.
 pub(crate) struct Record {
@@ -94,7 +96,7 @@ impl Record {
 pub(crate) struct Caller<'a> {
     pub(crate) record: &'a Record,
     pub(crate) node: usize,
-    pub(crate) cache: &'a Cache,
+    pub(crate) cache: &'a Node,
 }
 
 impl Caller<'_> {

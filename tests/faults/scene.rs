@@ -11,6 +11,7 @@ use cimd_cache_simulator::history::{Answer, Call, CallFailure, Request};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::load::{Callers, Load};
+use crate::node::{Node, Way};
 use crate::record::Record;
 use crate::server::Server;
 use crate::watch::{Backends, Stalls};
@@ -41,6 +42,7 @@ pub(crate) struct Setting<'a> {
     /// The directory that the server's data is in.
     pub(crate) parent: Option<&'a Path>,
     pub(crate) load: Load,
+    pub(crate) way: Way,
 }
 
 /// A server and its nodes, for one scene after the other.
@@ -48,7 +50,7 @@ pub(crate) struct Stage {
     /// One scene at a time.
     pub(crate) turn: MutexGuard<'static, ()>,
     pub(crate) server: Server,
-    pub(crate) nodes: Vec<Cache>,
+    pub(crate) nodes: Vec<Node>,
 }
 
 /// Nodes under load on a server that is about to fail.
@@ -56,7 +58,7 @@ pub(crate) struct Scene {
     name: &'static str,
     pub(crate) server: Server,
     pub(crate) record: Arc<Record>,
-    pub(crate) nodes: Vec<Cache>,
+    pub(crate) nodes: Vec<Node>,
     callers: Option<Callers>,
     stalls: Stalls,
     backends: Backends,
@@ -102,7 +104,7 @@ impl Scene {
         let turn = turn().await;
         let server = Server::start(setting.arguments, setting.parent).await;
         let url = server.url("cimd_cache_app");
-        let nodes = vec![node(&url), node(&url)];
+        let nodes = setting.way.nodes(vec![node(&url), node(&url)]).await;
         Self::play(name, Stage { turn, server, nodes }, setting.load).await
     }
 
@@ -267,9 +269,9 @@ impl Scene {
 }
 
 /// A node as the tests have it.
-pub(crate) fn node(url: &str) -> Cache {
+pub(crate) fn node(url: &str) -> Node {
     let builder = Cache::builder().database_url(url).deadline(DEADLINE);
-    builder.read_connections(EACH).write_connections(EACH).build().unwrap()
+    builder.read_connections(EACH).write_connections(EACH).build().unwrap().into()
 }
 
 /// A write whose answer was lost may take effect until some time after the fault.
