@@ -40,7 +40,12 @@ pub(super) struct Arguments {
     #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) callers: Vec<u16>,
     /// The baselines to compare with
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "pipelined,pool,batched,fresh,near")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "pipelined,pool,batched,fresh,near,socket,tcp,near-socket"
+    )]
     pub(super) against: Vec<Baseline>,
     /// Against Redis too, which should hold nothing else: redis://host:port
     #[arg(long, value_name = "URL")]
@@ -82,6 +87,12 @@ pub(super) enum Baseline {
     Fresh,
     /// The cache with the near cache
     Near,
+    /// The cache behind a service on a Unix socket
+    Socket,
+    /// The cache behind a service on a TCP port, with a token
+    Tcp,
+    /// The cache with the near cache, behind a service on a Unix socket
+    NearSocket,
 }
 
 impl Arguments {

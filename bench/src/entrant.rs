@@ -13,6 +13,7 @@ use crate::environment::Environment;
 use crate::footprint;
 use crate::load::{self, Measured, Workload};
 use crate::native::{Batched, Native};
+use crate::service::{Over, Service};
 
 /// How many connections native code has: in a pool, for gets and puts that share them, and for batches of
 /// gets.
@@ -26,12 +27,13 @@ pub(super) enum Entrant {
     Native(&'static str, Native),
     Batched(Batched),
     Redis(Redis),
+    Service(&'static str, Service),
 }
 
 impl Entrant {
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Cache(name, _) | Self::Native(name, _) => name,
+            Self::Cache(name, _) | Self::Native(name, _) | Self::Service(name, _) => name,
             Self::Batched(_) => "native, batched",
             Self::Redis(_) => "Redis",
         }
@@ -49,13 +51,14 @@ impl Entrant {
             Self::Native(_, native) => load::run(native, on, workload, callers, time).await,
             Self::Batched(batched) => load::run(batched, on, workload, callers, time).await,
             Self::Redis(redis) => load::run(redis, on, workload, callers, time).await,
+            Self::Service(_, service) => load::run(service, on, workload, callers, time).await,
         }
     }
 
     pub(super) async fn clear(&self, dataset: &Dataset) -> Result<()> {
         match self {
             Self::Redis(redis) => redis.clear(dataset).await,
-            Self::Cache(..) | Self::Native(..) | Self::Batched(_) => Ok(()),
+            Self::Cache(..) | Self::Native(..) | Self::Batched(_) | Self::Service(..) => Ok(()),
         }
     }
 }
@@ -100,6 +103,21 @@ pub(super) async fn enter(
                 "cache, near cache",
                 cache(environment, arguments).near_ttl(arguments.near_ttl).build()?,
             ),
+            Baseline::Socket => Entrant::Service(
+                "service, Unix socket",
+                Service::start(cache(environment, arguments).build()?, Over::Socket).await?,
+            ),
+            Baseline::Tcp => Entrant::Service(
+                "service, TCP",
+                Service::start(cache(environment, arguments).build()?, Over::Tcp).await?,
+            ),
+            Baseline::NearSocket => {
+                let cache = cache(environment, arguments).near_ttl(arguments.near_ttl).build()?;
+                Entrant::Service(
+                    "service, Unix socket, near cache",
+                    Service::start(cache, Over::Socket).await?,
+                )
+            }
         })
         .await?;
     }

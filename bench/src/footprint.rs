@@ -6,14 +6,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cimd_cache::internals;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 use crate::dataset::Dataset;
 use crate::environment::Environment;
 use crate::report::median;
+use crate::service::{Over, Service, path};
 
 /// How many calls are held, and how many more wait behind them.
 const HELD: usize = 256;
 const WAITING: usize = 1_000;
+
+/// How many clients of a service are connected.
+const CONNECTIONS: usize = 1_000;
 
 /// How many gets are counted on the wire.
 const COUNTED: u64 = 1_000;
@@ -27,17 +33,23 @@ pub(super) struct Footprint {
     /// Bytes, where the system tells.
     per_held: Option<f64>,
     per_waiting: Option<f64>,
+    /// Of a service.
+    per_idle_connection: Option<f64>,
+    per_busy_connection: Option<f64>,
     start_ms: Option<f64>,
 }
 
 pub(super) async fn run(environment: &Environment, dataset: &Dataset) -> Result<Footprint> {
     let (trips_per_get, prepared) = round_trips(environment, dataset).await?;
     let (per_held, per_waiting) = memory(environment, dataset).await?;
+    let (per_idle_connection, per_busy_connection) = connections(environment, dataset).await?;
     Ok(Footprint {
         trips_per_get,
         prepared,
         per_held,
         per_waiting,
+        per_idle_connection,
+        per_busy_connection,
         start_ms: start(environment, dataset).await?,
     })
 }
@@ -92,6 +104,48 @@ async fn memory(environment: &Environment, dataset: &Dataset) -> Result<(Option<
     Ok((each(empty, busy, HELD), each(busy, waiting, WAITING)))
 }
 
+/// What a connection to a service occupies that has been used and is idle, and what it does in all while a call
+/// is in flight. The clients are in this process too, but have nothing beyond their sockets.
+async fn connections(environment: &Environment, dataset: &Dataset) -> Result<(Option<f64>, Option<f64>)> {
+    let service = Service::start(environment.builder().build()?, Over::Socket).await?;
+    let socket = service.socket().context("it listens on a socket")?;
+    let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path(&dataset.url(0)));
+    let mut clients = Vec::new();
+    let read = async |client: &mut UnixStream| {
+        let (mut buffer, mut seen) = ([0; 512], 0);
+        // The end of the document is the end of the answer.
+        loop {
+            let read = client.read(&mut buffer).await?;
+            ensure!(read > 0, "the service has closed a connection");
+            seen += read;
+            if buffer[..read].ends_with(b"\"}") && seen > 512 {
+                return Ok(());
+            }
+        }
+    };
+    let before = resident();
+    for _ in 0..CONNECTIONS {
+        let mut client = UnixStream::connect(socket).await?;
+        client.write_all(request.as_bytes()).await?;
+        read(&mut client).await?;
+        clients.push(client);
+    }
+    let idle = resident();
+    let lock = "begin; lock table cimd_cache.client_id_metadata in access exclusive mode";
+    environment.admin.batch_execute(&internals::qualify(&environment.schema, lock)).await?;
+    for client in &mut clients {
+        client.write_all(request.as_bytes()).await?;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let busy = resident();
+    environment.admin.batch_execute("rollback").await?;
+    for client in &mut clients {
+        read(client).await?;
+    }
+    let each = |to: Option<f64>| Some((to? - before?) / CONNECTIONS as f64);
+    Ok((each(idle), each(busy)))
+}
+
 /// The memory of this process that is not swapped out, in bytes.
 pub(super) fn resident() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -135,11 +189,15 @@ impl Footprint {
             "\nround trips per get                   {:.3} ({} statement prepared on its connection before)\n\
              memory of each of 256 callers held    {}\n\
              memory of one more caller that waits  {}\n\
+             memory of a service's idle connection {}\n\
+             memory of one with a call in flight   {}\n\
              `cimd-cache get`, start to end        {}\n",
             self.trips_per_get,
             self.prepared,
             kib(self.per_held),
             kib(self.per_waiting),
+            kib(self.per_idle_connection),
+            kib(self.per_busy_connection),
             self.start_ms.map_or("unknown here".to_owned(), |ms| format!("{ms:.1} ms")),
         )
     }
@@ -149,6 +207,8 @@ impl Footprint {
             "round_trips_per_get": self.trips_per_get,
             "bytes_per_held_caller": self.per_held,
             "bytes_per_waiting_caller": self.per_waiting,
+            "bytes_per_idle_connection": self.per_idle_connection,
+            "bytes_per_busy_connection": self.per_busy_connection,
             "command_start_to_end_ms": self.start_ms,
         })
     }

@@ -15,6 +15,7 @@ mod load;
 mod measure;
 mod native;
 mod report;
+mod service;
 mod sweeping;
 
 use std::io::{self, Write};
