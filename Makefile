@@ -12,7 +12,7 @@ demo: setup ## Show the cache at work, on a Postgres of its own
 
 test: setup ## Run all tests, on a Postgres of their own
 	@./setup.sh tests
-	cargo test --locked --workspace
+	cargo test --locked --workspace --features cimd-cache-cli/otlp
 
 soak: setup ## Let the database fail for SOAK_MINUTES (10) under load, on nodes that live through all of it
 	cargo test --locked -p cimd-cache-cli --test faults -- --ignored --nocapture soak

@@ -10,7 +10,7 @@ use crate::program::{command, keeper_of, parts, program};
 async fn the_demo_shows_what_it_claims() {
     let (status, out, err) = parts(command(&["demo"], "").await);
     assert_eq!((status, err.as_str()), (0, ""), "{out}");
-    for claim in ["B hits", "B misses", "superseded", "purges", "sweeps", "not configured"] {
+    for claim in ["B hits", "B misses", "superseded", "purges", "sweeps", "not configured", "GET     hits"] {
         assert!(out.contains(claim), "{claim}: {out}");
     }
 }

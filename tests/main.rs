@@ -17,6 +17,7 @@ mod delete;
 mod demo;
 mod errors;
 mod events;
+mod executable_memory;
 mod fuzzed;
 mod get;
 mod names;

@@ -2,8 +2,11 @@
 
 mod access;
 mod calls;
+mod deployment;
 mod encryption;
 mod operation;
+#[cfg(feature = "otlp")]
+mod traces;
 
 /// The client_id of most tests, percent-encoded.
 const ENCODED: &str = "https%3A%2F%2Fclient.example%2Fmetadata.json";

@@ -44,7 +44,7 @@ pub(super) struct Arguments {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "pipelined,pool,batched,fresh,near,socket,tcp,near-socket"
+        default_value = "pipelined,pool,batched,fresh,interpreted,near,socket,tcp,near-socket"
     )]
     pub(super) against: Vec<Baseline>,
     /// Against Redis too, which should hold nothing else: redis://host:port
@@ -85,6 +85,8 @@ pub(super) enum Baseline {
     Batched,
     /// The cache with an instance for each call
     Fresh,
+    /// The cache with the component in wasmtime's interpreter
+    Interpreted,
     /// The cache with the near cache
     Near,
     /// The cache behind a service on a Unix socket

@@ -99,6 +99,9 @@ pub(super) async fn enter(
                 "cache, an instance for each call",
                 cache(environment, arguments).max_instance_reuse_count(1).build()?,
             ),
+            Baseline::Interpreted => {
+                Entrant::Cache("cache, interpreted", cache(environment, arguments).interpret(true).build()?)
+            }
             Baseline::Near => Entrant::Cache(
                 "cache, near cache",
                 cache(environment, arguments).near_ttl(arguments.near_ttl).build()?,

@@ -36,7 +36,7 @@ async fn every_contender_has_its_calls_answered_and_a_get_is_one_round_trip() {
     assert_eq!(comparisons.len(), 3 * 2);
     for comparison in comparisons {
         let contenders = comparison["contenders"].as_array().unwrap();
-        assert_eq!(contenders.len(), 9);
+        assert_eq!(contenders.len(), 10);
         for contender in contenders {
             assert!(contender["calls"].as_u64().unwrap() > 0, "{contender}");
             assert!(table.contains(contender["name"].as_str().unwrap()));

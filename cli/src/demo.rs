@@ -1,6 +1,8 @@
 //! The cache at work: two nodes, one Postgres, real documents. Every line it prints is checked before it is
 //! printed.
 
+mod service;
+
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
@@ -87,7 +89,8 @@ impl Demo {
         self.delete().await?;
         self.purge().await?;
         self.sweep().await?;
-        self.refuse().await
+        self.refuse().await?;
+        service::show(&self.a, &self.b).await
     }
 
     async fn store_and_share(&self) -> Result<()> {

@@ -21,7 +21,8 @@ pub(super) async fn serve(database: &Database, arguments: Serve) -> Result<Outco
         .max_batch(arguments.max_batch)
         .max_waiting(arguments.max_waiting)
         .prepare_statements(arguments.prepare_statements)
-        .near_bytes(arguments.near_bytes);
+        .near_bytes(arguments.near_bytes)
+        .interpret(arguments.interpret);
     if arguments.near_ttl_ms > 0 {
         builder = builder.near_ttl(Duration::from_millis(arguments.near_ttl_ms));
     }

@@ -13,7 +13,7 @@ pub use self::error::BuildError;
 use crate::cache::Cache;
 use crate::near_cache::{self, NearCache};
 use crate::postgres::{Database, DatabaseUrl, DatabaseUrlError, Settings};
-use crate::sandbox::{self, COMPONENT, Sandbox};
+use crate::sandbox::{self, COMPONENT, Sandbox, Target};
 use crate::schema::Schema;
 use crate::sql::Sql;
 use crate::workers::{Limits, Workers};
@@ -46,6 +46,7 @@ pub struct Builder {
     near_ttl: Option<Duration>,
     near_bytes: usize,
     component: Binary,
+    target: Target,
 }
 
 /// A component.
@@ -86,6 +87,7 @@ impl Default for Builder {
             near_ttl: None,
             near_bytes: 32 << 20,
             component: Binary(COMPONENT.into()),
+            target: Target::Machine,
         }
     }
 }
@@ -194,6 +196,15 @@ impl Builder {
         self
     }
 
+    /// Runs the component in wasmtime's interpreter (Pulley), for processes that may not make memory executable
+    /// (systemd's `MemoryDenyWriteExecute=`, SELinux without `execmem`). Calls take longer; docs/benchmarks.md
+    /// has the figures. `false` by default.
+    #[cfg(feature = "interpreter")]
+    pub fn interpret(mut self, interpret: bool) -> Self {
+        self.target = if interpret { Target::Interpreter } else { Target::Machine };
+        self
+    }
+
     /// Another component of the world `cimd-cache`, in place of the built-in [`COMPONENT`]: for those who
     /// build, audit and pin the component themselves. A WebAssembly binary, never machine code.
     ///
@@ -217,15 +228,16 @@ impl Builder {
     /// [`BuildError`]: a setting that cannot be used.
     pub fn build(self) -> Result<Cache, BuildError> {
         self.check()?;
-        let sandbox = Sandbox::new(&self.component.0, self.max_instance_reuse_count).map_err(|error| {
-            if sandbox::is_out_of_memory(&error) {
-                BuildError::OutOfMemory
-            } else if sandbox::is_denied(&error) {
-                BuildError::NotExecutable
-            } else {
-                BuildError::Component(error.into())
-            }
-        })?;
+        let sandbox =
+            Sandbox::new(&self.component.0, self.target, self.max_instance_reuse_count).map_err(|error| {
+                if sandbox::is_out_of_memory(&error) {
+                    BuildError::OutOfMemory
+                } else if sandbox::is_denied(&error) {
+                    BuildError::NotExecutable
+                } else {
+                    BuildError::Component(error.into())
+                }
+            })?;
         let near =
             self.near_ttl.map(|ttl| NearCache::new(near_cache::Settings { ttl, bytes: self.near_bytes }));
         let workers = Workers::new(self.database()?, Some(sandbox), near, self.limits);

@@ -44,6 +44,19 @@ const COPIED_BYTES: usize = 3 << 20;
 const WASM_STACK_BYTES: usize = 256 << 10;
 const FIBER_STACK_BYTES: usize = 1 << 20;
 
+/// What a component is compiled to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// Machine code of this machine, in memory that is made executable.
+    Machine,
+    /// The code of wasmtime's interpreter, Pulley, which needs no executable memory.
+    #[cfg_attr(
+        not(feature = "interpreter"),
+        expect(dead_code, reason = "only a setting of the feature asks for it")
+    )]
+    Interpreter,
+}
+
 /// A component that can be run.
 pub(crate) struct Sandbox<L: Lent> {
     pre: CimdCachePre<State<L>>,
@@ -53,8 +66,12 @@ pub(crate) struct Sandbox<L: Lent> {
 impl<L: Lent> Sandbox<L> {
     /// Compiles a component, which takes tens of milliseconds for ours. Each instance serves at most
     /// `calls_each` calls.
-    pub(crate) fn new(component: &[u8], calls_each: u32) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&config())?;
+    pub(crate) fn new(component: &[u8], target: Target, calls_each: u32) -> wasmtime::Result<Self> {
+        let mut config = config();
+        if let Target::Interpreter = target {
+            config.target("pulley64")?;
+        }
+        let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         import::add_to_linker(&mut linker)?;
         let component = Component::new(&engine, component)?;

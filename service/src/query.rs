@@ -101,4 +101,62 @@ mod tests {
             assert_eq!(client_id(query).unwrap_err(), problem, "{query}");
         }
     }
+
+    /// The same in another way: byte by byte.
+    fn read_again(query: &str, known: &[&str]) -> Option<Vec<(String, String)>> {
+        let mut parameters = Vec::<(String, String)>::new();
+        let mut rest = query.as_bytes();
+        while !rest.is_empty() {
+            let end = rest.iter().position(|byte| *byte == b'&').unwrap_or(rest.len());
+            let (pair, after) = rest.split_at(end);
+            rest = after.get(1..).unwrap_or_default();
+            if pair.is_empty() {
+                continue;
+            }
+            let middle = pair.iter().position(|byte| *byte == b'=')?;
+            let mut texts = Vec::new();
+            for part in [&pair[..middle], &pair[middle + 1..]] {
+                let (mut bytes, mut at) = (Vec::new(), 0);
+                while at < part.len() {
+                    if part[at] == b'%' {
+                        let digit = |at: usize| char::from(*part.get(at)?).to_digit(16);
+                        bytes.push((digit(at + 1)? * 16 + digit(at + 2)?) as u8);
+                        at += 3;
+                    } else {
+                        bytes.push(part[at]);
+                        at += 1;
+                    }
+                }
+                texts.push(String::from_utf8(bytes).ok()?);
+            }
+            let [name, value] = texts.try_into().ok()?;
+            if !known.contains(&&*name) || parameters.iter().any(|(given, _)| *given == name) {
+                return None;
+            }
+            parameters.push((name, value));
+        }
+        Some(parameters)
+    }
+
+    /// Hundreds of thousands of variations, each read twice.
+    #[test]
+    fn any_query_is_read_in_one_way() {
+        const KNOWN: [&str; 4] = ["client_id", "ticket", "expires_in", "expires_at"];
+        let seeds = [
+            "client_id=https%3A%2F%2Fc.example%2F%3Fa%3D1%26b%3D%2B%25&ticket=none&expires_in=60",
+            "client_id=https://c.example/?a=b+c&expires_at=2030-01-31T12:00:00Z",
+            "ticket=%e2%82%ac&client%5fid=%F0%9F%94%91&&expires_in=",
+            "client_id=a&client_id=b&%zz=%",
+        ];
+        let (mut read, mut refused) = (0, 0);
+        for seed in 0..200_000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (one, other) = (rng.choice(seeds).unwrap(), rng.choice(seeds).unwrap());
+            let text = cimd_cache_fuzz::mutate::mutated(&mut rng, one.as_bytes(), other.as_bytes());
+            let query = Query::read(Some(&text), &KNOWN).ok().map(|Query(parameters)| parameters);
+            assert_eq!(query, read_again(&text, &KNOWN), "{text:?}");
+            *if query.is_some() { &mut read } else { &mut refused } += 1;
+        }
+        assert!(read > 10_000 && refused > 10_000, "{read} read, {refused} refused");
+    }
 }

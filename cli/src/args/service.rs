@@ -72,6 +72,9 @@ pub(crate) struct Serve {
     /// that cannot track them
     #[arg(long, env = "CIMD_CACHE_PREPARE_STATEMENTS")]
     pub(crate) prepare_statements: bool,
+    /// Run the component in an interpreter, where no memory may become executable. Calls take longer
+    #[arg(long, env = "CIMD_CACHE_INTERPRET")]
+    pub(crate) interpret: bool,
     /// The most connections of clients
     #[arg(long, value_name = "N", env = "CIMD_CACHE_MAX_CONNECTIONS", default_value_t = 1_024)]
     pub(crate) max_connections: u32,

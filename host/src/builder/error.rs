@@ -27,7 +27,7 @@ pub enum BuildError {
     /// The operating system lets no memory of this process become executable.
     #[error(
         "this process must be allowed to make memory executable, to run the component (systemd's \
-         MemoryDenyWriteExecute=no)"
+         MemoryDenyWriteExecute=no); or run it in the interpreter, which needs none: Builder::interpret, or serve --interpret"
     )]
     NotExecutable,
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
+use tokio::join;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::try_join;
 
 use crate::case::{Call, Case, Node, RowsAre, Start, Step, Together, Word};
 use crate::expect::matches;
@@ -24,8 +24,17 @@ use crate::way::Way;
 pub async fn run(case: &Case, way: &Command) -> Result<()> {
     let is_own = case.needs.iter().any(|need| need == "own-server");
     let stage = if is_own { Stage::own().await? } else { Stage::shared().await? };
-    let (a, b) = try_join!(Way::start(way, stage.url()), Way::start(way, stage.url()))?;
-    let nodes = [Arc::new(a), Arc::new(b)];
+    // Not one after the other, and neither is left half started.
+    let nodes = match join!(Way::start(way, stage.url()), Way::start(way, stage.url())) {
+        (Ok(a), Ok(b)) => [Arc::new(a), Arc::new(b)],
+        (Err(error), other) | (other, Err(error)) => {
+            if let Ok(way) = other {
+                way.end().await?;
+            }
+            stage.end().await;
+            return Err(error);
+        }
+    };
     let mut play = Play { stage, nodes, saved: Saved::new(), flights: HashMap::new() };
     let mut result = Ok(());
     for (number, step) in case.steps.iter().enumerate() {

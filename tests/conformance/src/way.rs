@@ -85,11 +85,24 @@ impl Way {
         });
         let mut way =
             Self { stdin: AsyncMutex::new((stdin, 0)), waiting, child, calls: vec!["hello".to_owned()] };
-        let hello = way.ask("hello", Map::new()).await.context("it does not answer hello")?;
+        match way.hello().await {
+            Ok(hello) => {
+                way.calls = hello.calls;
+                Ok(way)
+            }
+            Err(error) => {
+                // It may have a service of its own to end, which a kill would leave behind.
+                let _ = way.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn hello(&self) -> Result<Hello> {
+        let hello = self.ask("hello", Map::new()).await.context("it does not answer hello")?;
         let hello: Hello = serde_json::from_value(hello["ok"].clone()).context("hello says too little")?;
         ensure!(!hello.name.is_empty() && !hello.version.is_empty(), "it has no name, or no version");
-        way.calls = hello.calls;
-        Ok(way)
+        Ok(hello)
     }
 
     /// Closes its stdin, and waits until it has ended: it may have processes of its own to end.
