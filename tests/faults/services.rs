@@ -13,7 +13,8 @@ use crate::disk::a_full_disk;
 use crate::network::ways_behind_a_network;
 use crate::node::{CONNECTIONS_OF_CLIENTS, Way};
 use crate::proxy::Weather;
-use crate::scene::{Allowed, Scene, Setting};
+use crate::record::{Caller, Seconds};
+use crate::scene::{Allowed, CONNECTIONS, Scene, Setting, node};
 
 fn services() -> Setting<'static> {
     Setting { way: Way::Service, ..Setting::default() }
@@ -117,17 +118,25 @@ async fn connections_beyond_the_limit_hold_up_nobody() {
     scene.end(Allowed::default()).await;
 }
 
-/// Services of a rolling update: they are replaced one after the other, on a schema that is migrated under
-/// them.
+/// A rolling update: the schema is migrated under the services, and new ones come and go beside them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_run_on_while_the_schema_is_migrated() {
-    let mut scene = Scene::set("services: `migrate` three times under load", services()).await;
+async fn services_come_and_go_while_the_schema_is_migrated() {
+    let mut scene = Scene::set("services: `migrate` and a new service, three times", services()).await;
+    let record = scene.record.clone();
     scene
         .fault(async |server| {
-            for _ in 0..3 {
+            for round in 0..3 {
                 migrations::migrate(&server.url("cimd_cache_owner"), &Schema::default()).await.unwrap();
+                let new = Way::Service.nodes(vec![node(&server.url("cimd_cache_app"))]).await;
+                let caller = Caller { record: &record, node: 2 + round, cache: &new[0] };
+                for key in 0..24 {
+                    let (_, ticket) = caller.get(key).await.unwrap();
+                    caller.put(key, Seconds(3_600), Some(&ticket)).await;
+                }
             }
         })
         .await;
-    scene.end(Allowed::NOTHING).await;
+    // Those of the new ones, of which the next may come while the one before still closes its own.
+    let remaining_processes = 2 * CONNECTIONS;
+    scene.end(Allowed { remaining_processes, ..Allowed::NOTHING }).await;
 }

@@ -83,16 +83,12 @@ impl Stage {
             Fault::Grant => sql("grant select on cimd_cache.client_id_metadata to cimd_cache_app").await?,
             Fault::RenameTable => sql("alter table cimd_cache.client_id_metadata rename to gone").await?,
             Fault::RenameBack => sql("alter table cimd_cache.gone rename to client_id_metadata").await?,
-            Fault::Terminate => {
-                let all = "select pg_terminate_backend(pid, 10000) from pg_stat_activity \
-                           where usename = 'cimd_cache_app' and datname = current_database()";
-                self.admin()?.query(all, &[]).await?;
-            }
+            Fault::Terminate => self.terminate().await?,
             Fault::ReadOnly | Fault::ReadWrite => {
                 let on = if fault == Fault::ReadOnly { "on" } else { "off" };
                 sql(&format!("alter system set default_transaction_read_only = {on}")).await?;
                 sql("select pg_reload_conf()").await?;
-                self.fault_terminate().await?;
+                self.terminate().await?;
             }
             Fault::Stop => {
                 self.signal(Signal::INT)?;
@@ -113,9 +109,10 @@ impl Stage {
         Ok(())
     }
 
-    async fn fault_terminate(&self) -> Result<()> {
-        let all =
-            "select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'cimd_cache_app'";
+    /// Ends the connections of the ways in.
+    async fn terminate(&self) -> Result<()> {
+        let all = "select pg_terminate_backend(pid, 10000) from pg_stat_activity \
+                   where usename = 'cimd_cache_app' and datname = current_database()";
         self.admin()?.query(all, &[]).await?;
         Ok(())
     }
