@@ -2,10 +2,10 @@
 # missing. Everything else is up to cargo.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak simulate fuzz bench check setup
+.PHONY: help demo test test-integrations soak simulate fuzz bench check setup
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## Show the cache at work, on a Postgres of its own
 	cargo run --locked -- demo
@@ -13,6 +13,10 @@ demo: setup ## Show the cache at work, on a Postgres of its own
 test: setup ## Run all tests, on a Postgres of their own
 	@./setup.sh tests
 	cargo test --locked --workspace --features cimd-cache-cli/otlp
+
+test-integrations: setup ## Test the packages for Node and Python, and real auth servers on them (needs npm and PyPI)
+	@./setup.sh tests
+	integrations/test.sh
 
 soak: setup ## Let the database fail for SOAK_MINUTES (10) under load, on nodes that live through all of it
 	cargo test --locked -p cimd-cache-cli --test faults -- --ignored --nocapture soak
