@@ -79,6 +79,18 @@ impl Service {
         }
     }
 
+    /// A connection that nobody uses now. The service closes those that were idle for too long, as they are while
+    /// others have their turns.
+    fn idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.0.idle.lock();
+        while let Some(connection) = idle.pop() {
+            if connection.is_ready() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
         match &self.0.address {
             Address::Unix(socket) => spoken_over(UnixStream::connect(socket).await?).await,
@@ -93,8 +105,7 @@ impl Service {
 
     /// The body of the answer to a call.
     async fn call(&self, method: Method, path: String, body: Option<&str>) -> Result<Bytes> {
-        let idle = self.0.idle.lock().pop();
-        let mut connection = match idle {
+        let mut connection = match self.idle() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
