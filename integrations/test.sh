@@ -5,8 +5,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-cargo build --locked --workspace --features cimd-cache-cli/otlp
-# The suite is a test target: its program has a name that only cargo knows.
+# As `make test` builds them, or everything would be built once more. The suite is a test target: its program has a
+# name that only cargo knows. What it tests, the command, is built with it.
 suite=$(cargo test --locked --workspace --features cimd-cache-cli/otlp --test conformance --no-run 2>&1 |
     sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
 export CIMD_CACHE_BIN="$PWD/target/debug/cimd-cache" CIMD_CACHE_CONFORMANCE="$PWD/$suite"
