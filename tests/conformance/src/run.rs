@@ -135,9 +135,10 @@ impl Play {
             let (node, call, args) = (self.nodes[number % 2].clone(), together.call.clone(), args.clone());
             calls.spawn(async move { node.ask(&call, args).await });
         }
+        // All of them have ended before one is judged: a call in flight would keep its way in from being ended.
         let mut outcomes = BTreeMap::<String, usize>::new();
-        while let Some(answer) = calls.join_next().await {
-            let answer = answer??;
+        for answer in calls.join_all().await {
+            let answer = answer?;
             let outcome = match (&*together.call, answer["error"].as_str()) {
                 (_, Some(error)) => error,
                 ("get" | "put", None) => answer["ok"]["outcome"].as_str().context("no outcome")?,
