@@ -7,17 +7,19 @@ import { CimdCacheError } from './error.mjs';
 const ANSWER_BYTES = 8 << 20;
 
 /**
- * Sends a request, and once more if its connection turns out to have been closed while it was idle. Every call
- * may be repeated: puts by their ticket. The second try opens a connection of its own, because others that are
- * idle may have been closed at the same moment.
+ * Sends a request, and once more if its connection turns out to have been closed while it was idle. The second
+ * try opens a connection of its own, because others that are idle may have been closed at the same moment. A call
+ * that must not be repeated has one from the start.
  */
 export async function send(agent, call) {
   call.signal?.throwIfAborted();
   const until = performance.now() + call.waitMs;
-  try {
-    return await attempt(agent, call, until);
-  } catch (error) {
-    if (!(error instanceof Stale)) throw error;
+  if (call.mayRepeat) {
+    try {
+      return await attempt(agent, call, until);
+    } catch (error) {
+      if (!(error instanceof Stale)) throw error;
+    }
   }
   return await attempt(false, call, until);
 }

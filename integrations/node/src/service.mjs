@@ -34,7 +34,7 @@ class ServiceCache {
       this.#target = { socketPath: socket, base: '', headers: { ...headers, Host: 'localhost' } };
     } else {
       const { protocol, hostname, port, pathname, host } = new URL(url);
-      if (protocol !== 'http:') throw new TypeError('url has to begin with http:// : the service has no TLS');
+      if (protocol !== 'http:') throw new TypeError('url has to begin with http:// : this client has no TLS');
       const address = { host: hostname.replace(/^\[|\]$/g, ''), port: port || 80 };
       this.#target = { ...address, base: pathname.replace(/\/$/, ''), headers: { ...headers, Host: host } };
     }
@@ -63,7 +63,9 @@ class ServiceCache {
     query.ticket = ticketOf(ticket) ?? 'none';
     if (expiry.in !== undefined) query.expires_in = String(expiry.in);
     else query.expires_at = new Date(expiry.at * 1000).toISOString();
-    const { outcome } = (await this.#call('PUT', '/v1/document', { query, body, options })).value;
+    // Without a ticket a second put could undo a delete in between.
+    const mayRepeat = query.ticket !== 'none';
+    const { outcome } = (await this.#call('PUT', '/v1/document', { query, body, mayRepeat, options })).value;
     if (outcome !== 'stored' && outcome !== 'superseded') throw unexpected('a put has another outcome');
     return outcome;
   }
@@ -106,7 +108,7 @@ class ServiceCache {
     this.#agent.destroy();
   }
 
-  async #call(method, path, { query = {}, body, options: { signal, timeoutMs } = {} }) {
+  async #call(method, path, { query = {}, body, mayRepeat = true, options: { signal, timeoutMs } = {} }) {
     if (this.#closed) throw new CimdCacheError('unavailable', 'the cache is closed');
     const { base, headers, ...address } = this.#target;
     const parameters = Object.entries(query).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
@@ -122,6 +124,7 @@ class ServiceCache {
         },
       },
       body,
+      mayRepeat,
       waitMs: timeoutMs === undefined ? this.#timeoutMs : timeoutMs + GRACE_MS,
       signal,
     });

@@ -121,6 +121,23 @@ test('a connection that was closed while idle is replaced, and the call is made 
   assert.equal(connections, 3);
 });
 
+test('a put without a ticket is never made twice: the second could undo a delete in between', async (t) => {
+  let puts = 0;
+  const cache = await fake(t, (request, response) => {
+    if (request.method !== 'PUT') return json(response, { outcome: 'miss', ticket: 'a' });
+    puts += 1;
+    request.socket.destroy();
+  });
+  const put = (ticket) => cache.put('a', '{}', { expiresIn: 60, ticket });
+  // So that there is a connection which could be used again.
+  await cache.get('a');
+  await assert.rejects(put(null), { code: 'unavailable' });
+  assert.equal(puts, 1);
+  await cache.get('a');
+  await assert.rejects(put('ticket'), { code: 'unavailable' });
+  assert.equal(puts, 3, 'with a ticket it is safe');
+});
+
 test('a new connection that fails is not tried again', async (t) => {
   let requests = 0;
   const cache = await fake(t, (request) => {
