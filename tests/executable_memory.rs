@@ -2,9 +2,8 @@
 
 use std::process::{Command, Output};
 
-use support::http::Client;
+use support::service::connected;
 use support::{Database, ID};
-use tokio::net::UnixStream;
 
 use crate::program::{Ended, program};
 
@@ -40,13 +39,7 @@ async fn without_executable_memory_the_interpreter_runs_the_component() {
     let socket = directory.path().join("cache.sock");
     let listen = format!("unix:{}", socket.display());
     let _serve = Ended(denied(&["serve", "--interpret", "--listen", &listen], &database).spawn().unwrap());
-    let stream = loop {
-        match UnixStream::connect(&socket).await {
-            Ok(stream) => break stream,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
-    let mut client = Client::new(stream);
+    let mut client = connected(&socket).await;
     let put = "PUT /v1/document?client_id=a&ticket=none&expires_in=60";
     assert_eq!(client.call(put, Some(r#"{"v":1}"#)).await.json()["outcome"], "stored");
     assert_eq!(client.call("GET /v1/document?client_id=a", None).await.json()["metadata"]["v"], 1);

@@ -73,9 +73,7 @@ async fn memory(environment: &Environment, dataset: &Dataset) -> Result<(Option<
     let cache = environment.builder().build()?;
     cache.get(&dataset.url(0)).await?;
     let empty = resident();
-    let lock = "begin; lock table cimd_cache.client_id_metadata in access exclusive mode";
-    let lock = internals::qualify(&environment.schema, lock);
-    environment.admin.batch_execute(&lock).await?;
+    lock(environment).await?;
     let held = async {
         let mut calls = tokio::task::JoinSet::new();
         let mut add = |count: usize| {
@@ -95,13 +93,23 @@ async fn memory(environment: &Environment, dataset: &Dataset) -> Result<(Option<
         Ok((calls, busy, waiting))
     };
     let held = held.await;
-    environment.admin.batch_execute("rollback").await?;
+    unlock(environment).await?;
     let (mut calls, busy, waiting) = held?;
     while let Some(call) = calls.join_next().await {
         call??;
     }
     let each = |from: Option<f64>, to: Option<f64>, count| Some((to? - from?) / count as f64);
     Ok((each(empty, busy, HELD), each(busy, waiting, WAITING)))
+}
+
+/// Holds all calls where they are, until [`unlock`].
+async fn lock(environment: &Environment) -> Result<()> {
+    let lock = "begin; lock table cimd_cache.client_id_metadata in access exclusive mode";
+    Ok(environment.admin.batch_execute(&internals::qualify(&environment.schema, lock)).await?)
+}
+
+async fn unlock(environment: &Environment) -> Result<()> {
+    Ok(environment.admin.batch_execute("rollback").await?)
 }
 
 /// What a connection to a service occupies that has been used and is idle, and what it does in all while a call
@@ -131,14 +139,13 @@ async fn connections(environment: &Environment, dataset: &Dataset) -> Result<(Op
         clients.push(client);
     }
     let idle = resident();
-    let lock = "begin; lock table cimd_cache.client_id_metadata in access exclusive mode";
-    environment.admin.batch_execute(&internals::qualify(&environment.schema, lock)).await?;
+    lock(environment).await?;
     for client in &mut clients {
         client.write_all(request.as_bytes()).await?;
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
     let busy = resident();
-    environment.admin.batch_execute("rollback").await?;
+    unlock(environment).await?;
     for client in &mut clients {
         read(client).await?;
     }

@@ -22,9 +22,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use cimd_cache_service::interrupted;
 use clap::Parser;
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::args::Arguments;
 use self::environment::Environment;
@@ -58,18 +58,4 @@ async fn run(arguments: &Arguments) -> Result<Option<Value>> {
         written.with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(results)
-}
-
-/// Ctrl-C, or a request to terminate.
-async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use cimd_cache::{Cache, Ticket};
-use cimd_cache_service::{Address, Listen, Roles, Settings, serve};
+use cimd_cache_service::{Address, Listen, Roles, Settings, start};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, header};
@@ -17,7 +17,6 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
 
 use crate::contender::{Contender, LIFETIME};
 
@@ -38,7 +37,7 @@ struct Running {
     address: Address,
     /// Connections that nobody uses now.
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
-    _stop: oneshot::Sender<()>,
+    _service: cimd_cache_service::Running,
     _directory: tempfile::TempDir,
 }
 
@@ -58,16 +57,8 @@ impl Service {
         if let Over::Tcp = over {
             settings.token_files = vec![(token_in(directory.path().join("tokens"))?, Roles::ALL)];
         }
-        let ((stop, stopped), (ready, listening)) = (oneshot::channel::<()>(), oneshot::channel());
-        let listening_now = move || {
-            let _ = ready.send(());
-        };
-        let served = tokio::spawn(serve(cache, settings, listening_now, async { drop(stopped.await) }));
-        if listening.await.is_err() {
-            served.await??;
-            bail!("the service has ended");
-        }
-        let running = Running { address, idle: Mutex::default(), _stop: stop, _directory: directory };
+        let service = start(cache, settings).await?;
+        let running = Running { address, idle: Mutex::default(), _service: service, _directory: directory };
         Ok(Self(Arc::new(running)))
     }
 

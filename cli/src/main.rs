@@ -8,17 +8,16 @@ mod log;
 mod outcome;
 mod pages;
 mod serve;
-mod signals;
 
 use std::io;
 use std::process::ExitCode;
 
+use cimd_cache_service::interrupted;
 use clap::Parser;
 
 use self::args::{Arguments, Command, Format};
 use self::log::Log;
 use self::outcome::{Failed, Outcome, print, say};
-use self::signals::interrupted;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use cimd_cache::{Cache, CheckError};
-use cimd_cache_service::{Settings, SocketAccess, TlsFiles};
+use cimd_cache_service::{Settings, SocketAccess, TlsFiles, interrupted};
 use sd_notify::NotifyState;
 
 use crate::args::{Database, Serve};
 use crate::outcome::{Failed, Outcome, say, with_causes};
-use crate::signals::interrupted;
 
 pub(super) async fn serve(database: &Database, arguments: Serve) -> Result<Outcome, Failed> {
     let url = database.url()?.ok_or(CheckError::NotConfigured)?;

@@ -20,7 +20,7 @@
 //! `request` and `answer` are about one request; `calls` makes a call of the library of it; `watched`, `tokens`
 //! and `access` decide who may; `health`, `metrics`, `process` and `observe` are what operators see; `router` and
 //! `ops` are the routes; `address`, `listen`, `tls` and `connections` are the network; `sweeper` works in the
-//! background; `service` is the life of it all.
+//! background; `service` is the life of it all, `running` the same in a task of its own, and `signal` when to stop.
 
 mod access;
 mod address;
@@ -41,7 +41,9 @@ mod query;
 mod request;
 mod role;
 mod router;
+mod running;
 mod service;
+mod signal;
 mod stop;
 mod sweeper;
 mod tls;
@@ -53,6 +55,8 @@ pub use crate::listen::SocketAccess;
 pub use crate::openapi::OPENAPI;
 pub use crate::role::{Role, RoleError, Roles};
 pub use crate::router::router;
+pub use crate::running::{Running, start};
 pub use crate::service::{ServeError, Settings, serve};
+pub use crate::signal::interrupted;
 pub use crate::tls::{TlsError, TlsFiles};
 pub use crate::tokens::TokenError;

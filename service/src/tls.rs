@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use crate::watched::Watched;
+use crate::watched::{Watched, is_open_to_others};
 
 /// The files of TLS, in PEM.
 #[derive(Clone, Debug)]
@@ -112,7 +111,7 @@ fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError
 
 fn key_in(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let unreadable = |cause| TlsError::Unreadable { path: path.to_owned(), cause };
-    if fs::metadata(path).map_err(unreadable)?.mode() & 0o007 != 0 {
+    if is_open_to_others(path).map_err(unreadable)? {
         return Err(TlsError::Open(path.to_owned()));
     }
     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| TlsError::NoKey(path.to_owned()))

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use crate::problem::Problem;
 use crate::role::Roles;
-use crate::watched::Watched;
+use crate::watched::{Watched, is_open_to_others};
 
 /// Shorter ones can be guessed.
 const SHORTEST: usize = 16;
@@ -95,7 +94,7 @@ fn read_all(files: &[(PathBuf, Roles)]) -> Result<Arc<[Token]>, TokenError> {
     let mut tokens = Vec::new();
     for (path, roles) in files {
         let unreadable = |cause| TokenError::Unreadable { path: path.clone(), cause };
-        if fs::metadata(path).map_err(unreadable)?.mode() & 0o007 != 0 {
+        if is_open_to_others(path).map_err(unreadable)? {
             return Err(TokenError::Open(path.clone()));
         }
         let text = fs::read_to_string(path).map_err(unreadable)?;

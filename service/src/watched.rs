@@ -1,6 +1,7 @@
 //! Files that are read again when they change: tokens and certificates are renewed while the service runs.
 
 use std::error::Error;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,6 +83,11 @@ impl<T> std::fmt::Debug for Watched<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watched").field("files", &self.files).finish_non_exhaustive()
     }
+}
+
+/// Whether users who are neither the owner nor of the group can do anything with a file.
+pub(crate) fn is_open_to_others(file: &Path) -> io::Result<bool> {
+    Ok(std::fs::metadata(file)?.mode() & 0o007 != 0)
 }
 
 fn versions(files: &[PathBuf]) -> Vec<Option<Version>> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use cimd_cache_simulator::history::Answer;
 
+use crate::node::CONNECTIONS;
 use crate::record::{Caller, Record, Seconds};
-use crate::scene::{Allowed, CONNECTIONS, Scene, Setting};
+use crate::scene::{Allowed, Scene, Setting};
 use crate::server::Server;
 
 const HOUR: Seconds = Seconds(3_600);
@@ -58,7 +59,7 @@ async fn ten_thousand_callers_that_give_up() {
 async fn a_node_that_was_paused_does_not_undo_what_another_did_meanwhile() {
     let _turn = crate::scene::turn().await;
     let server = Server::start(&[], None).await;
-    let nodes = [0, 1].map(|_| crate::scene::node(&server.url("cimd_cache_app")));
+    let nodes = [0, 1].map(|_| crate::node::node(&server.url("cimd_cache_app")));
     let record = Arc::new(Record::new());
     let [paused, other] = [0, 1].map(|node| Caller { record: &record, node, cache: &nodes[node] });
     for key in 0..50 {

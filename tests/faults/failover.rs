@@ -6,8 +6,9 @@ use cimd_cache::{Expiry, Lookup, PutOutcome};
 use cimd_cache_simulator::history::Answer;
 
 use crate::load::Load;
+use crate::node::{CONNECTIONS, node};
 use crate::record::{Caller, Record, Seconds};
-use crate::scene::{Allowed, CONNECTIONS, Scene, Setting, Stage, node, turn};
+use crate::scene::{Allowed, Scene, Setting, Stage, turn};
 use crate::server::Server;
 
 /// A primary with a standby that has caught up, and a URL that names both.
@@ -106,7 +107,7 @@ async fn a_commit_that_waits_for_a_standby_is_not_shown_early() {
         futures_util::future::join_all(puts).await.iter().all(Result::is_err)
     };
     while !warm().await {}
-    let end = Instant::now() + 4 * crate::scene::DEADLINE;
+    let end = Instant::now() + 4 * crate::node::DEADLINE;
     while Instant::now() < end {
         let puts = ids.iter().map(|id| cache.put(id, r#"{"a": 2}"#, hour, None));
         let outcomes = futures_util::future::join_all(puts).await;

@@ -6,10 +6,10 @@ use cimd_cache::{Cache, Error};
 use cimd_cache_simulator::history::{Answer, CallFailure};
 
 use crate::load::Load;
-use crate::node::Way;
+use crate::node::{Way, node};
 use crate::proxy::{Proxy, Weather};
 use crate::record::{Caller, Record, Seconds};
-use crate::scene::{Allowed, Scene, Stage, node, turn};
+use crate::scene::{Allowed, Scene, Stage, turn};
 use crate::server::Server;
 
 /// Two nodes, each behind a network of its own, of which the second one's turns bad for a while.

@@ -14,8 +14,21 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::UnixStream;
 
+/// What a call may take: the builder's default.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Connections of a node: two for gets, two for puts and deletes, one for sweeps and what the host asks.
+const EACH: usize = 2;
+pub(crate) const CONNECTIONS: usize = 2 * EACH + 1;
+
 /// The most connections to a service: a test's process may not have many more.
 pub(crate) const CONNECTIONS_OF_CLIENTS: usize = 400;
+
+/// A node as the tests have it.
+pub(crate) fn node(url: &str) -> Node {
+    let builder = Cache::builder().database_url(url).deadline(DEADLINE);
+    builder.read_connections(EACH).write_connections(EACH).build().unwrap().into()
+}
 
 /// What the nodes of a scene are.
 #[derive(Clone, Copy, Debug, Default)]

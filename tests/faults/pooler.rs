@@ -10,7 +10,8 @@ use cimd_cache::migrations::{self, Settings};
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::load::Load;
-use crate::scene::{Allowed, Scene, Stage, node, turn};
+use crate::node::node;
+use crate::scene::{Allowed, Scene, Stage, turn};
 use crate::server::Server;
 
 /// A pgbouncer, gone when dropped.

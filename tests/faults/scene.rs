@@ -4,20 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cimd_cache::Cache;
 use cimd_cache_simulator::History;
 use cimd_cache_simulator::checker::check;
 use cimd_cache_simulator::history::{Answer, Call, CallFailure, Request};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::load::{Callers, Load};
-use crate::node::{Node, Way};
+use crate::node::{CONNECTIONS, DEADLINE, Node, Way, node};
 use crate::record::Record;
 use crate::server::Server;
 use crate::watch::{Backends, Stalls};
-
-/// What a call may take: the builder's default.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a call whose answer was lost may still take effect once the fault is over: what was sent is done
 /// by then, or stopped by the server's own time limit.
@@ -29,10 +25,6 @@ const LATE_BY: Duration = Duration::from_millis(100);
 
 /// The longest a call takes when all is well, on a busy machine.
 const PROMPT: Duration = Duration::from_millis(300);
-
-/// Connections of a node: two for gets, two for puts and deletes, one for sweeps and what the host asks.
-const EACH: usize = 2;
-pub(crate) const CONNECTIONS: usize = 2 * EACH + 1;
 
 /// How the scene is set.
 #[derive(Default)]
@@ -266,12 +258,6 @@ impl Scene {
         let ended = self.record.instant(call.ended);
         over.saturating_sub(self.stalls.between(self.record.instant(call.began), ended))
     }
-}
-
-/// A node as the tests have it.
-pub(crate) fn node(url: &str) -> Node {
-    let builder = Cache::builder().database_url(url).deadline(DEADLINE);
-    builder.read_connections(EACH).write_connections(EACH).build().unwrap().into()
 }
 
 /// A write whose answer was lost may take effect until some time after the fault.

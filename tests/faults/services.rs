@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 
 use crate::disk::a_full_disk;
 use crate::network::ways_behind_a_network;
-use crate::node::{CONNECTIONS_OF_CLIENTS, Way};
+use crate::node::{CONNECTIONS, CONNECTIONS_OF_CLIENTS, Way, node};
 use crate::proxy::Weather;
 use crate::record::{Caller, Seconds};
-use crate::scene::{Allowed, CONNECTIONS, Scene, Setting, node};
+use crate::scene::{Allowed, Scene, Setting};
 
 fn services() -> Setting<'static> {
     Setting { way: Way::Service, ..Setting::default() }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::load::Load;
-use crate::scene::{Allowed, Scene, Stage, node, turn};
+use crate::node::node;
+use crate::scene::{Allowed, Scene, Stage, turn};
 use crate::server::Server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

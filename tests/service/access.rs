@@ -7,10 +7,8 @@ use cimd_cache::Cache;
 use cimd_cache_service::{Roles, Settings, serve};
 use support::Database;
 use support::http::{Answer, Client};
-use support::service::Service;
-use tokio::net::{TcpListener, TcpStream};
-
-use support::service::listen;
+use support::service::{Service, free_port, listen, write_secret};
+use tokio::net::TcpStream;
 
 use super::{ENCODED, get};
 
@@ -20,7 +18,7 @@ async fn over_tcp_a_call_needs_a_token_a_host_and_its_role() {
     let database = Database::new().await;
     let tokens = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(tokens.path(), "an-old-token-0123456789\na-new-token-0123456789\n").unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let free = free_port().await;
     let file = (tokens.path().to_owned(), "read,write".parse().unwrap());
     let service = Service::start_with(&database, |mut settings| {
         settings.listen.push(format!("tcp:{free}").parse().unwrap());
@@ -86,15 +84,10 @@ async fn a_socket_has_its_mode_and_is_taken_from_nobody() {
 async fn a_token_is_rotated_without_a_call_that_is_refused() {
     let database = Database::new().await;
     let directory = tempfile::tempdir().unwrap();
-    let (file, next) = (directory.path().join("tokens"), directory.path().join("tokens.next"));
+    let file = directory.path().join("tokens");
     let (old, new) = ("the-old-token-0123456789", "the-new-token-9876543210");
-    let replace = |text: String| {
-        std::fs::write(&next, text).unwrap();
-        std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o600)).unwrap();
-        std::fs::rename(&next, &file).unwrap();
-    };
-    replace(format!("{old}\n"));
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    write_secret(&file, &format!("{old}\n"));
+    let free = free_port().await;
     let service = Service::start_with(&database, |mut settings| {
         settings.listen.push(format!("tcp:{free}").parse().unwrap());
         settings.token_files = vec![(file.clone(), Roles::ALL)];
@@ -107,12 +100,12 @@ async fn a_token_is_rotated_without_a_call_that_is_refused() {
         client.send(&format!("GET /v1/document?client_id=a HTTP/1.1\r\n{head}")).await.status
     };
     assert_eq!((status(old).await, status(new).await), (200, 401));
-    replace(format!("{old}\n{new}\n"));
+    write_secret(&file, &format!("{old}\n{new}\n"));
     while status(new).await != 200 {
         assert_eq!(status(old).await, 200);
     }
     assert_eq!(status(old).await, 200);
-    replace(format!("{new}\n"));
+    write_secret(&file, &format!("{new}\n"));
     while status(old).await != 401 {
         assert_eq!(status(new).await, 200);
     }

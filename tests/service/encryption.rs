@@ -6,9 +6,9 @@ use std::sync::Arc;
 use cimd_cache_service::{Roles, ServeError, Settings, TlsFiles, serve};
 use support::Database;
 use support::http::Client;
-use support::service::Service;
+use support::service::{Service, free_port, write_secret};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
@@ -29,11 +29,7 @@ impl Files {
     }
 
     fn write(&self, name: &str, text: &str) {
-        use std::os::unix::fs::PermissionsExt;
-        let (path, next) = (self.path(name), self.path("next"));
-        std::fs::write(&next, text).unwrap();
-        std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o600)).unwrap();
-        std::fs::rename(next, path).unwrap();
+        write_secret(&self.path(name), text);
     }
 
     fn renew(&self, identity: &Identity) {
@@ -52,7 +48,7 @@ impl Files {
 
     /// A service on all addresses of this machine.
     async fn serve(&self, database: &Database, client_ca: Option<&Path>) -> (Service, u16) {
-        let port = TcpListener::bind("0.0.0.0:0").await.unwrap().local_addr().unwrap().port();
+        let port = free_port().await.port();
         let service = Service::start_with(database, |mut settings| {
             settings.listen.push(format!("tcp:0.0.0.0:{port}").parse().unwrap());
             settings.token_files = vec![(self.path("tokens"), Roles::ALL)];

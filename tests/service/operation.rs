@@ -8,10 +8,10 @@ use cimd_cache_service::Address;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use support::http::{Answer, Client};
-use support::service::Service;
+use support::service::{Service, free_port};
 use support::{Database, document, one};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 use super::{ENCODED, get};
@@ -59,10 +59,6 @@ async fn calls_in_flight_are_answered_before_the_service_ends() {
     stopping.await.unwrap();
     let stored: i64 = one(&admin, "select count(*) from cimd_cache.client_id_metadata", &[]).await;
     assert_eq!(stored, PUTS as i64);
-}
-
-async fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// What operators are told.

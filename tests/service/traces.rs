@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::Database;
-use support::http::Client;
+use support::service::connected;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::TcpListener;
 
 use super::{ENCODED, get};
 use crate::program::program;
@@ -22,13 +22,7 @@ async fn a_span_belongs_to_the_trace_of_its_request_and_names_no_client() {
     let mut serve = program();
     serve.args(["serve", "--listen", &format!("unix:{}", socket.display()), "--otlp-endpoint", &endpoint]);
     let mut serve = serve.env("DATABASE_URL", database.app_url()).spawn().unwrap();
-    let stream = loop {
-        match UnixStream::connect(&socket).await {
-            Ok(stream) => break stream,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
-    let mut client = Client::new(stream);
+    let mut client = connected(&socket).await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let request = format!(
         "{} HTTP/1.1\r\nHost: x\r\ntraceparent: 00-{trace}-b7ad6b7169203331-01\r\n\r\n",

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use support::http::{Client, encoded};
+use support::service::connected;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -31,9 +31,7 @@ impl Service {
             .spawn()
             .unwrap();
         let service = Self { directory, _child: child };
-        while UnixStream::connect(service.socket()).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        drop(connected(&service.socket()).await);
         service
     }
 

@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use cimd_cache::Cache;
-use cimd_cache_service::{Address, Listen, Roles, Settings};
+use cimd_cache_service::{Address, Listen, Roles, Settings, start};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
 
 use super::{example, heading, hit, line};
 
@@ -20,15 +19,7 @@ pub(super) async fn show(served: &Cache, other: &Cache) -> Result<()> {
     let socket = directory.path().join("cache.sock");
     let mut settings = Settings::default();
     settings.listen = vec![Listen { address: Address::Unix(socket.clone()), roles: Roles::ALL }];
-    let ((stop, stopped), (ready, listening)) = (oneshot::channel::<()>(), oneshot::channel());
-    let say_ready = move || {
-        let _ = ready.send(());
-    };
-    let stopped = async {
-        let _ = stopped.await;
-    };
-    let service = tokio::spawn(cimd_cache_service::serve(served.clone(), settings, say_ready, stopped));
-    listening.await.context("the service does not listen")?;
+    let service = start(served.clone(), settings).await?;
 
     let (id, document) = example("served");
     let path = format!("/v1/document?client_id={}", id.replace(':', "%3A").replace('/', "%2F"));
@@ -52,8 +43,8 @@ pub(super) async fn show(served: &Cache, other: &Cache) -> Result<()> {
     let deleted = call(&socket, &format!("DELETE {path}"), "").await?;
     ensure!(deleted["had_document"] == true, "the service answers {deleted}");
     line("DELETE  removes it, for all nodes", since)?;
-    drop(stop);
-    Ok(service.await??)
+    service.stop().await;
+    Ok(())
 }
 
 /// A call over a connection of its own: what curl does.

@@ -1,14 +1,14 @@
 //! A service that runs in the process of a test.
 
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cimd_cache::Cache;
-use cimd_cache_service::{Listen, ServeError, Settings, serve};
+use cimd_cache_service::{Listen, Running, Settings, start};
 use tempfile::TempDir;
-use tokio::net::UnixStream;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::net::{TcpListener, UnixStream};
 
 use crate::Database;
 use crate::http::Client;
@@ -17,8 +17,7 @@ use crate::http::Client;
 #[derive(Debug)]
 pub struct Service {
     directory: TempDir,
-    stop: oneshot::Sender<()>,
-    ended: JoinHandle<Result<(), ServeError>>,
+    running: Running,
 }
 
 impl Service {
@@ -37,14 +36,8 @@ impl Service {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = Settings::default();
         settings.listen = vec![listen(directory.path(), "")];
-        let settings = set(settings);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (listening, is_listening) = oneshot::channel();
-        let ended = tokio::spawn(serve(cache, settings, move || listening.send(()).unwrap(), async move {
-            let _ = stopped.await;
-        }));
-        is_listening.await.unwrap();
-        Self { directory, stop, ended }
+        let running = start(cache, set(settings)).await.unwrap();
+        Self { directory, running }
     }
 
     /// The path of its socket.
@@ -59,10 +52,32 @@ impl Service {
 
     /// Stops it, and waits until it has ended without a trace.
     pub async fn stop(self) {
-        self.stop.send(()).unwrap();
-        self.ended.await.unwrap().unwrap();
+        self.running.stop().await;
         assert!(!self.directory.path().join("cache.sock").exists());
     }
+}
+
+/// A port of this machine that nobody listens on.
+pub async fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A connection to a service that another process is about to start on a socket.
+pub async fn connected(socket: &Path) -> Client {
+    loop {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => return Client::new(stream),
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// Writes a file that only its owner can read, and moves it into place, as secrets are renewed.
+pub fn write_secret(path: &Path, text: &str) {
+    let next = path.with_extension("next");
+    std::fs::write(&next, text).unwrap();
+    std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::rename(next, path).unwrap();
 }
 
 /// The address of its socket in a directory, with roles behind a comma, or nothing for all of them.

@@ -1,9 +1,9 @@
-//! Signals that ask a program to end.
+//! The signals that ask a program to end.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Returns at Ctrl-C, or a request to terminate.
-pub(super) async fn interrupted() {
+/// Returns at Ctrl-C, or a request to terminate: when to [stop](crate::serve).
+pub async fn interrupted() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut signal) => drop(signal.recv().await),
