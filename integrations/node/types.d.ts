@@ -161,7 +161,7 @@ export interface Fetched {
 export interface ResolveOptions {
   /** Gives up this caller's wait. The fetch is aborted when nobody waits for it any more. */
   signal?: AbortSignal;
-  /** While the cache is away: `'fetch'` without storing, or `'fail'` (the default). */
+  /** While the cache is away: `'fetch'` without storing (the default), or `'fail'`. */
   onUnavailable?: 'fetch' | 'fail';
   /** How long the get may take, in milliseconds: 250. */
   timeoutMs?: number;

@@ -2,18 +2,12 @@
 // accepted in a second one. So the get and the fetch are in the first, and the put, with that get's ticket, is in
 // the second: nothing is stored that the server has not accepted.
 
+import { checkOnUnavailable, failedToStore, FetchRoom, isAway, isRefusal, printer } from './away.mjs';
 import { CimdCacheError } from './error.mjs';
 import { lifetime } from './lifetime.mjs';
-import { Room } from './room.mjs';
 
 /** What the cache takes. Both servers refuse more than 5 KiB. */
 const LARGEST = 16 * 1024;
-
-/** How many fetches may wait for room while the cache is away, for each that may run. */
-const WAITING = 64;
-
-/** How often a warning is printed where there is no hook, in milliseconds. */
-const WARN_EVERY_MS = 60_000;
 
 const DEFAULTS = {
   onUnavailable: 'fetch',
@@ -24,9 +18,6 @@ const DEFAULTS = {
   longestLifetime: 86_400,
 };
 
-/** Errors about the client. All others mean that the cache is away. */
-const REFUSALS = new Set(['invalid-url', 'invalid-metadata', 'invalid-expiry']);
-
 export class FetchHook {
   #cache;
   #settings;
@@ -34,12 +25,10 @@ export class FetchHook {
 
   constructor(cache, options) {
     this.#cache = cache;
-    this.#settings = { onWarning: printed(), ...DEFAULTS, ...options };
+    this.#settings = { onWarning: printer(), ...DEFAULTS, ...options };
     const { onUnavailable, maxFetches } = this.#settings;
-    if (onUnavailable !== 'fetch' && onUnavailable !== 'fail') {
-      throw new TypeError("onUnavailable has to be 'fetch' or 'fail'");
-    }
-    this.#room = new Room(maxFetches);
+    checkOnUnavailable(onUnavailable);
+    this.#room = new FetchRoom(maxFetches);
   }
 
   /**
@@ -51,9 +40,10 @@ export class FetchHook {
     try {
       found = await this.#cache.get(clientId, { signal, timeoutMs: this.#settings.timeoutMs });
     } catch (error) {
-      if (!this.#isAway(error) || this.#settings.onUnavailable === 'fail') throw error;
+      if (!isAway(error) || this.#settings.onUnavailable === 'fail') throw error;
       this.#settings.onWarning(error);
-      return { response: (await this.#fetchInLine(signal, fetchIt)).response };
+      this.#room.checkLine();
+      return { response: (await this.#room.run(async () => await read(await fetchIt(), signal), signal)).response };
     }
     if (found.outcome === 'hit') return { response: answer(found.metadata, 'application/json') };
     const { response, metadata, headers } = await read(await fetchIt(), signal);
@@ -67,26 +57,11 @@ export class FetchHook {
       // Superseded: something newer is known, and this document answers this request only.
       await this.#cache.put(clientId, metadata, { expiresIn, ticket, timeoutMs: this.#settings.putTimeoutMs });
     } catch (error) {
-      if (!this.#isAway(error)) return false;
+      if (isRefusal(error)) return false;
+      if (!failedToStore(error)) throw error;
       this.#settings.onWarning(error);
     }
     return true;
-  }
-
-  #isAway(error) {
-    return error instanceof CimdCacheError && !REFUSALS.has(error.code);
-  }
-
-  async #fetchInLine(signal, fetchIt) {
-    if (this.#room.waiting >= WAITING * this.#settings.maxFetches) {
-      throw new CimdCacheError('unavailable', 'the cache is away, and too many fetches are waiting: retry later');
-    }
-    await this.#room.enter(signal);
-    try {
-      return await read(await fetchIt(), signal);
-    } finally {
-      this.#room.leave();
-    }
   }
 }
 
@@ -110,13 +85,4 @@ async function read(response, signal) {
 /** `no-store` keeps the server's own cache out of it: that one hears of no delete. */
 function answer(metadata, type) {
   return new Response(metadata, { headers: { 'content-type': type, 'cache-control': 'no-store' } });
-}
-
-function printed() {
-  let at = -Infinity;
-  return (error) => {
-    if (performance.now() - at < WARN_EVERY_MS) return;
-    at = performance.now();
-    console.warn(`cimd-cache: ${error.code}: ${error.message}`);
-  };
 }

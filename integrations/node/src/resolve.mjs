@@ -11,39 +11,27 @@
 // * While the cache is away nothing is known of others' deletes, so a caller only joins a fetch that has not
 //   begun yet.
 
-import { CimdCacheError } from './error.mjs';
+import { checkOnUnavailable, failedToStore, FetchRoom, isAway, printer } from './away.mjs';
 import { flightsOf } from './flights.mjs';
-import { Room } from './room.mjs';
 
 /** How often a caller joins others before it fetches by itself. */
 const JOINS = 2;
 
-/** How many fetches may wait for room while the cache is away, for each that may run. */
-const WAITING = 64;
-
-/** How often a warning is printed where there is no hook, in milliseconds. */
-const WARN_EVERY_MS = 60_000;
-
-const DEFAULTS = { onUnavailable: 'fail', timeoutMs: 250, putTimeoutMs: 1000, maxFetches: 16 };
-
-/** Errors about what the caller sent. All others mean that the cache is away. */
-const REFUSALS = new Set(['invalid-url', 'invalid-metadata', 'invalid-expiry']);
+const DEFAULTS = { onUnavailable: 'fetch', timeoutMs: 250, putTimeoutMs: 1000, maxFetches: 16, onWarning: printer() };
 
 /**
  * The document of a client as text: from the cache, else from its origin.
  */
 export async function resolve(cache, clientId, fetchAndValidate, options = {}) {
-  const settings = { onWarning: warn, ...DEFAULTS, ...options };
+  const settings = { ...DEFAULTS, ...options };
   const { signal, timeoutMs, onUnavailable } = settings;
-  if (onUnavailable !== 'fetch' && onUnavailable !== 'fail') {
-    throw new TypeError("onUnavailable has to be 'fetch' or 'fail'");
-  }
+  checkOnUnavailable(onUnavailable);
   for (let joins = 0; ; joins += 1) {
     let found;
     try {
       found = await cache.get(clientId, { signal, timeoutMs });
     } catch (error) {
-      if (!(error instanceof CimdCacheError) || REFUSALS.has(error.code) || onUnavailable === 'fail') throw error;
+      if (!isAway(error) || onUnavailable === 'fail') throw error;
       settings.onWarning(error);
       return await fetchWithoutCache(cache, clientId, fetchAndValidate, settings);
     }
@@ -70,7 +58,7 @@ async function fetchAndPut(cache, clientId, ticket, fetchAndValidate, settings, 
     return { metadata, isStored: outcome === 'stored' };
   } catch (error) {
     // A document that the cache refuses is no document, and the client is to be refused.
-    if (!(error instanceof CimdCacheError) || REFUSALS.has(error.code)) throw error;
+    if (!failedToStore(error)) throw error;
     settings.onWarning(error);
     return { metadata, isStored: false };
   }
@@ -82,24 +70,14 @@ const AWAY = new WeakMap();
 
 async function fetchWithoutCache(cache, clientId, fetchAndValidate, { maxFetches, signal }) {
   let away = AWAY.get(cache);
-  if (away === undefined) AWAY.set(cache, (away = { room: new Room(maxFetches), waiting: new Map() }));
+  if (away === undefined) AWAY.set(cache, (away = { room: new FetchRoom(maxFetches), waiting: new Map() }));
   let flight = away.waiting.get(clientId);
   if (flight === undefined || flight.isAbandoned) {
-    if (away.room.waiting >= WAITING * maxFetches) {
-      throw new CimdCacheError('unavailable', 'the cache is away, and too many fetches are waiting: retry later');
-    }
-    flight = new Flight(async (within) => {
-      try {
-        await away.room.enter(within);
-      } finally {
-        if (away.waiting.get(clientId) === flight) away.waiting.delete(clientId);
-      }
-      try {
-        return await fetchAndValidate(clientId, { signal: within });
-      } finally {
-        away.room.leave();
-      }
-    });
+    away.room.checkLine();
+    const began = () => away.waiting.get(clientId) === flight && away.waiting.delete(clientId);
+    flight = new Flight((within) =>
+      away.room.run(() => fetchAndValidate(clientId, { signal: within }), within, began),
+    );
     away.waiting.set(clientId, flight);
   }
   return (await flight.join(signal)).metadata;
@@ -135,12 +113,4 @@ class Flight {
       }
     }
   }
-}
-
-let warnedAt = -Infinity;
-
-function warn(error) {
-  if (performance.now() - warnedAt < WARN_EVERY_MS) return;
-  warnedAt = performance.now();
-  console.warn(`cimd-cache: ${error.code}: ${error.message}`);
 }

@@ -5,23 +5,21 @@ import { after, before, test } from 'node:test';
 import pg from 'pg';
 import postgresJs from 'postgres';
 import { fromPg, fromPostgres } from '../src/in-process.mjs';
-import { patient, startPostgres } from './support.mjs';
+import { startPools } from './pools.mjs';
+import { patient } from './support.mjs';
 
 let postgres;
 let pool;
 let sql;
 
+let started;
+
 before(async () => {
-  postgres = await startPostgres();
-  pool = new pg.Pool({ ...postgres.config, max: 4 });
-  sql = postgresJs({ ...postgres.config, max: 4, onnotice: () => {} });
+  started = await startPools();
+  ({ postgres, pool, sql } = started);
 });
 
-after(async () => {
-  await pool?.end();
-  await sql?.end();
-  await postgres?.stop();
-});
+after(() => started?.stop());
 
 test('each statement runs under the timeout and at READ COMMITTED, whatever the connection has', async () => {
   const at = async (query) => {

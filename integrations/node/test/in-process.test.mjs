@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
-import postgresJs from 'postgres';
 import { createCache, fromPg, fromPostgres } from '../src/in-process.mjs';
 import { hasJspi } from '../src/suspension.mjs';
-import { counted, patient, startPostgres } from './support.mjs';
+import { startPools } from './pools.mjs';
+import { counted, patient } from './support.mjs';
 
 const WAYS = hasJspi() ? ['replay', 'jspi'] : ['replay'];
 let postgres;
@@ -14,17 +14,14 @@ let pool;
 let sql;
 let number = 0;
 
+let started;
+
 before(async () => {
-  postgres = await startPostgres();
-  pool = new pg.Pool({ ...postgres.config, max: 4 });
-  sql = postgresJs({ ...postgres.config, max: 4, onnotice: () => {} });
+  started = await startPools();
+  ({ postgres, pool, sql } = started);
 });
 
-after(async () => {
-  await pool?.end();
-  await sql?.end();
-  await postgres?.stop();
-});
+after(() => started?.stop());
 
 const client = () => `https://client-${(number += 1)}.example/`;
 

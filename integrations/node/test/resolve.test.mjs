@@ -197,9 +197,9 @@ test('with the cache away it fails, or fetches without storing, as it was told',
     const cache = away(code);
     let fetched = 0;
     const fetchAndValidate = async () => ({ metadata: document((fetched += 1)), expiresIn: 60 });
-    await assert.rejects(resolve(cache, 'https://c/', fetchAndValidate), { code });
+    await assert.rejects(resolve(cache, 'https://c/', fetchAndValidate, { onUnavailable: 'fail' }), { code });
     const warnings = [];
-    const options = { onUnavailable: 'fetch', onWarning: (error) => warnings.push(error.code) };
+    const options = { onWarning: (error) => warnings.push(error.code) };
     assert.equal(version(await resolve(cache, 'https://c/', fetchAndValidate, options)), 1);
     assert.equal(version(await resolve(cache, 'https://c/', fetchAndValidate, options)), 2);
     assert.deepEqual(warnings, [code, code]);
@@ -208,10 +208,17 @@ test('with the cache away it fails, or fetches without storing, as it was told',
   await assert.rejects(wrong, TypeError);
 });
 
+test('a get that fails for another reason fails the request', async () => {
+  for (const code of ['invalid-url', 'wrong-token', 'role']) {
+    const found = () => assert.fail('it is not fetched');
+    await assert.rejects(resolve(away(code), 'https://c/', found, { onUnavailable: 'fetch' }), { code });
+  }
+});
+
 test('with the cache away only so many fetch at once, and one client waits for one fetch', async () => {
   const cache = away();
   const { fetches, fetchAndValidate, next } = origin();
-  const options = { onUnavailable: 'fetch', maxFetches: 2, onWarning: () => {} };
+  const options = { maxFetches: 2, onWarning: () => {} };
   const ask = (id) => resolve(cache, id, fetchAndValidate, options);
   const running = [];
   for (let n = 0; n < 2; n += 1) {
@@ -235,7 +242,7 @@ test('with the cache away only so many fetch at once, and one client waits for o
 test('with the cache away no more wait than there is room for', async () => {
   const cache = away();
   const { fetches, fetchAndValidate, next } = origin();
-  const options = { onUnavailable: 'fetch', maxFetches: 1, onWarning: () => {} };
+  const options = { maxFetches: 1, onWarning: () => {} };
   const begun = next();
   const calls = Array.from({ length: 66 }, (_, n) => resolve(cache, `https://${n}/`, fetchAndValidate, options));
   const ends = Promise.allSettled(calls);
@@ -280,7 +287,7 @@ test('no put is without a ticket', async () => {
   const cache = { get: (id) => a.get(id), put: (id, text, options) => (tickets.push(options.ticket), a.put(id, text, options)) };
   const found = async () => ({ metadata: document(1), expiresIn: 60 });
   await resolve(cache, client(), found, quiet);
-  await resolve(away(), client(), found, { ...quiet, onUnavailable: 'fetch' });
+  await resolve(away(), client(), found, quiet);
   assert.equal(tickets.length, 1);
   assert.match(tickets[0], /^[0-9a-f-]{33}$/);
 });
@@ -288,7 +295,7 @@ test('no put is without a ticket', async () => {
 test('without a service it is as with the cache away', async () => {
   const cache = connect({ socket: '/nonexistent/socket' });
   const found = async () => ({ metadata: document(1), expiresIn: 60 });
-  await assert.rejects(resolve(cache, client(), found), { code: 'unavailable' });
-  assert.equal(version(await resolve(cache, client(), found, { ...quiet, onUnavailable: 'fetch' })), 1);
+  await assert.rejects(resolve(cache, client(), found, { onUnavailable: 'fail' }), { code: 'unavailable' });
+  assert.equal(version(await resolve(cache, client(), found, quiet)), 1);
   await cache.close();
 });

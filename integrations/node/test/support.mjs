@@ -36,32 +36,39 @@ export async function startPostgres({ fsync = false } = {}) {
       encoding: 'utf8',
       stdio: ['pipe', 'pipe', 'pipe'],
     }).trim();
-  await socketAnswers(join(directory, '.s.PGSQL.5432'));
-  for (;;) {
-    try {
-      psql('select 1');
-      break;
-    } catch {
-      // It is still starting up.
-      await delay(20);
-    }
-  }
+  const stop = async () => {
+    server.kill('SIGINT');
+    if (server.exitCode === null) await once(server, 'exit');
+    rmSync(directory, { recursive: true });
+  };
   const url = (role) => `postgres://${role}@${encodeURIComponent(directory)}/postgres`;
   const migrate = (...options) =>
     execFileSync(COMMAND, [...options, 'migrate'], { env: { ...process.env, DATABASE_URL: url('cimd_cache_owner') }, stdio: 'ignore' });
-  psql(execFileSync(COMMAND, ['migrate', '--roles'], { encoding: 'utf8' }).replace(/^\\set.*$/gm, ''));
-  migrate();
+  try {
+    await socketAnswers(join(directory, '.s.PGSQL.5432'));
+    for (;;) {
+      try {
+        psql('select 1');
+        break;
+      } catch {
+        // It is still starting up.
+        await delay(20);
+      }
+    }
+    psql(execFileSync(COMMAND, ['migrate', '--roles'], { encoding: 'utf8' }).replace(/^\\set.*$/gm, ''));
+    migrate();
+  } catch (error) {
+    // Or it would go on, and this process with it.
+    await stop();
+    throw error;
+  }
   return {
     directory,
     psql,
     migrate,
     url: url('cimd_cache_app'),
     config: { host: directory, user: 'cimd_cache_app', database: 'postgres' },
-    async stop() {
-      server.kill('SIGINT');
-      if (server.exitCode === null) await once(server, 'exit');
-      rmSync(directory, { recursive: true });
-    },
+    stop,
   };
 }
 

@@ -66,6 +66,16 @@ export function describeLogins({ program, login, environment, joinsFetches, refu
       const refused = async (node, clientId, redirectUri = OLD) => {
         assert.equal(await login(nodes[node], clientId, redirectUri), 'refused');
       };
+      /** The first node fetches, and while its fetch is held the other deletes, and the client publishes another document. */
+      const loginHeldAcrossADelete = async () => {
+        const clientId = client();
+        const { arrived, release } = origin.hold(clientId);
+        const early = login(nodes[0], clientId, OLD);
+        await arrived;
+        await nodes[1].delete(clientId);
+        origin.publish(clientId, documentOf(clientId, NEW));
+        return { clientId, early, release };
+      };
       const stored = (clientId) =>
         backing.postgres.psql(
           `select metadata -> 'redirect_uris' ->> 0 from cimd_cache.client_id_metadata
@@ -91,13 +101,8 @@ export function describeLogins({ program, login, environment, joinsFetches, refu
       });
 
       test('a fetch under way during a delete does not bring the old document back', async () => {
-        const clientId = client();
-        const hold = origin.hold(clientId);
-        const early = login(nodes[0], clientId, OLD);
-        await hold.arrived;
-        await nodes[1].delete(clientId);
-        origin.publish(clientId, documentOf(clientId, NEW));
-        hold.release();
+        const { clientId, early, release } = await loginHeldAcrossADelete();
+        release();
         // It began before the delete, and is answered by what was fetched for it.
         assert.equal(await early, 'accepted');
         assert.equal(stored(clientId), '');
@@ -109,13 +114,7 @@ export function describeLogins({ program, login, environment, joinsFetches, refu
       });
 
       test('what was fetched since a delete is not replaced by a fetch that began before it', async () => {
-        const clientId = client();
-        const hold = origin.hold(clientId);
-        const early = login(nodes[0], clientId, OLD);
-        await hold.arrived;
-        await nodes[1].delete(clientId);
-        origin.publish(clientId, documentOf(clientId, NEW));
-        const { release } = hold;
+        const { clientId, early, release } = await loginHeldAcrossADelete();
         // The other node's fetch is not held.
         origin.hold(clientId).release();
         await accepted(1, clientId, NEW);
