@@ -16,6 +16,7 @@ from typing import Generic, TypeVar, Union
 
 from .errors import CimdCacheError
 
+
 class Flight:
     """A fetch and its put."""
 

@@ -63,8 +63,7 @@ class _Attempt:
             self.is_lost = connection.is_closed()
             if not self.is_lost:
                 await connection.execute("rollback")
-                if getattr(error, "sqlstate", None) in ("0A000", "26000"):
-                    # What this connection has prepared is of no use any more.
+                if transaction.is_outdated(error):
                     await connection.close()
             raise
         return [list(record) for record in records]

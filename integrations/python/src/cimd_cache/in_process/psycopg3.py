@@ -10,9 +10,8 @@ from psycopg import RawCursor
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from ..errors import CimdCacheError
 from . import transaction
-from .failures import sqlstate_of
+from .psycopg3_attempt import Attempt
 from .psycopg3_values import read, write
 from .statements import Query, Rows, Value
 
@@ -23,17 +22,16 @@ def query_on(pool: ConnectionPool[Any], statement_timeout_ms: int) -> Query:
     def query(text: str, parameters: Sequence[Value], name: str) -> Rows:
         # After the server was restarted each connection of the pool may be lost, and is found to be so in turn.
         for left in reversed(range(pool.max_size + 1)):
-            attempt = _Attempt(begin, name)
+            attempt = Attempt(name)
             try:
                 with pool.connection(timeout=transaction.CONNECTION_SECONDS) as connection:
-                    return attempt.run(connection, text, parameters)
+                    return _run(connection, attempt, begin, text, parameters)
             except PoolTimeout as error:
                 raise ConnectionError("the pool has no connection") from error
             except psycopg.Error as error:
-                may_retry = transaction.may_retry(error, name, attempt.was_sent, attempt.is_lost)
-                if left and may_retry:
+                if left and attempt.may_retry(error):
                     continue
-                if attempt.is_lost or (error.sqlstate is None and isinstance(error, psycopg.OperationalError)):
+                if attempt.ended_connection(error):
                     raise ConnectionError("the connection was lost") from error
                 raise
         raise AssertionError("the last attempt returns or raises")
@@ -41,43 +39,28 @@ def query_on(pool: ConnectionPool[Any], statement_timeout_ms: int) -> Query:
     return query
 
 
-class _Attempt:
-    def __init__(self, begin: str, name: str) -> None:
-        self._begin, self._name = begin, name
-        self.was_sent = False
-        self.is_lost = False
-
-    def run(self, connection: psycopg.Connection[Any], text: str, parameters: Sequence[Value]) -> Rows:
-        status = connection.info.transaction_status
-        if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-            raise transaction.is_inside()
-        if connection.info.encoding != "utf-8":
-            raise CimdCacheError("not-ready", "the pool's connections are not in UTF-8: set client_encoding")
-        was_autocommit = connection.autocommit
-        try:
-            # psycopg would begin a transaction of its own kind otherwise. This sends nothing.
-            connection.autocommit = True
-            return self._transaction(connection, text, parameters)
-        except Exception as error:
-            self.is_lost = connection.closed
-            if not self.is_lost:
-                connection.rollback()
-                if sqlstate_of(error) in ("0A000", "26000"):
-                    # What this connection has prepared is of no use any more.
-                    connection.close()
-            raise
-        finally:
-            if connection.info.transaction_status == TransactionStatus.IDLE:
-                connection.autocommit = was_autocommit
-
-    def _transaction(
-        self, connection: psycopg.Connection[Any], text: str, parameters: Sequence[Value]
-    ) -> Rows:
+def _run(
+    connection: psycopg.Connection[Any], attempt: Attempt, begin: str, text: str, parameters: Sequence[Value]
+) -> Rows:
+    attempt.check(connection.info)
+    was_autocommit = connection.autocommit
+    try:
+        # psycopg would begin a transaction of its own kind otherwise. This sends nothing.
+        connection.autocommit = True
         cursor = RawCursor(connection)
-        cursor.execute(self._begin, prepare=False)
-        self.was_sent = True
-        prepare = self._name in transaction.PREPARED
-        cursor.execute(text, write(parameters), prepare=prepare)
+        cursor.execute(begin, prepare=False)
+        attempt.was_sent = True
+        cursor.execute(text, write(parameters), prepare=attempt.prepares)
         rows = read(cursor.pgresult)
         cursor.execute("commit", prepare=False)
         return rows
+    except Exception as error:
+        attempt.is_lost = connection.closed
+        if not attempt.is_lost:
+            connection.rollback()
+            if transaction.is_outdated(error):
+                connection.close()
+        raise
+    finally:
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            connection.autocommit = was_autocommit

@@ -14,9 +14,11 @@ PREPARED = frozenset({"get", "get-many", "put"})
 
 READS = frozenset({"get", "get-many", "clock", "sweepable", "check"})
 
-# The server rolled it back: a plan that is outdated after a migration, a prepared statement that a pooler lost, two
-# transactions in each other's way.
-_ROLLED_BACK = frozenset({"0A000", "26000", "40001", "40P01"})
+# A plan that is outdated after a migration, and a prepared statement that a pooler lost.
+_OUTDATED = frozenset({"0A000", "26000"})
+
+# The server rolled it back: besides these, two transactions in each other's way.
+_ROLLED_BACK = _OUTDATED | {"40001", "40P01"}
 
 
 def begin(statement_timeout_ms: int) -> str:
@@ -41,3 +43,8 @@ def may_retry(error: Exception, name: str, was_sent: bool, is_lost: bool) -> boo
     if is_lost:
         return not was_sent or name in READS
     return sqlstate_of(error) in _ROLLED_BACK
+
+
+def is_outdated(error: Exception) -> bool:
+    """Whether what the connection has prepared is of no use any more."""
+    return sqlstate_of(error) in _OUTDATED
