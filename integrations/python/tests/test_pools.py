@@ -203,7 +203,8 @@ def test_connections_that_the_server_ended_are_replaced_unseen(
     kind: str, server: PrivatePostgres, database: str
 ) -> None:
     with in_process(kind, database) as cache:
-        for call in (lambda: cache.put(ID, "{}", ticket=None, expires_in=60), lambda: cache.get(ID)):
+        # Whether the loss is noticed before, at or after the begin is a matter of luck.
+        for call in 5 * (lambda: cache.put(ID, "{}", ticket=None, expires_in=60), lambda: cache.get(ID)):
             call()
             server.sql("select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'cimd_cache_app'")
             call()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,13 +58,23 @@ class _Attempt:
             records = await connection.fetch(text, *parameters)
             await connection.execute("commit")
         except _FAILURES as error:
-            if isinstance(error, asyncpg.InternalClientError):
-                # Nobody knows what state it is in.
-                connection.terminate()
-            self.is_lost = connection.is_closed()
-            if not self.is_lost:
-                await connection.execute("rollback")
-                if transaction.is_outdated(error):
-                    await connection.close()
+            self.is_lost = not await _is_rolled_back(connection, error)
+            if not self.is_lost and transaction.is_outdated(error):
+                await connection.close()
             raise
         return [list(record) for record in records]
+
+
+async def _is_rolled_back(connection: Any, error: Exception) -> bool:
+    """Whether the connection is in order after a failure. If not, it is ended."""
+    try:
+        # After an error of asyncpg's own, nobody knows what state it is in.
+        if not isinstance(error, asyncpg.InternalClientError) and not connection.is_closed():
+            await connection.execute("rollback")
+            return True
+        connection.terminate()
+    except _FAILURES:
+        # The server had said that it ends the connection, and has done so now; or the pool has taken it back.
+        with contextlib.suppress(asyncpg.InterfaceError):
+            connection.terminate()
+    return False
