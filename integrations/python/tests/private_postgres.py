@@ -7,13 +7,16 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-BINARIES = Path(os.environ.get("PG_BIN", "/usr/lib/postgresql/15/bin"))
+_INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+BINARIES = Path(os.environ.get("PG_BIN") or _INSTALLED[-1])
 USER = "postgres"
 
 
@@ -105,7 +108,6 @@ class Service:
             self.process = None
 
     def _wait_until_it_listens(self) -> None:
-        import socket
         import time
 
         until = time.monotonic() + 30
@@ -120,6 +122,14 @@ class Service:
                     time.sleep(0.01)
 
 
+TOKEN = "a-token-of-the-tests"
+
+
+class TlsService(NamedTuple):
+    url: str
+    certificate: Path
+
+
 @contextlib.contextmanager
 def service(database_url: str, *options: str) -> Iterator[Service]:
     directory = Path(tempfile.mkdtemp(prefix="cimd-cache-python-"))
@@ -127,6 +137,34 @@ def service(database_url: str, *options: str) -> Iterator[Service]:
     try:
         served.start()
         yield served
+    finally:
+        served.stop()
+        shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def tls_service(database_url: str) -> Iterator[TlsService]:
+    """A service on TCP, with a certificate for localhost that is its own authority, and one token."""
+    directory = Path(tempfile.mkdtemp(prefix="cimd-cache-python-"))
+    certificate, key, tokens = directory / "cert.pem", directory / "key.pem", directory / "tokens"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+        + ["-out", str(certificate), "-keyout", str(key)],
+        check=True,
+        capture_output=True,
+    )
+    tokens.touch(0o600)
+    tokens.write_text(f"{TOKEN}\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--listen", f"tcp:127.0.0.1:{port}", "--host", f"localhost:{port}", "--token-file", str(tokens)]
+    options += ["--tls-cert", str(certificate), "--tls-key", str(key), "--deadline-ms", "20000"]
+    served = Service(database_url, directory, *options)
+    try:
+        served.start()
+        yield TlsService(f"https://localhost:{port}", certificate)
     finally:
         served.stop()
         shutil.rmtree(directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from cimd_cache import Cache, CimdCacheError, Hit, Miss
 from either import both, connected
-from private_postgres import PrivatePostgres, Service, service
+from private_postgres import TOKEN, PrivatePostgres, Service, service, tls_service
 
 ID = "https://client.example/metadata.json"
 STRANGE = "https://c.example/?a=1&b=%26+ é#x"
@@ -42,6 +43,28 @@ def test_what_goes_in_comes_out(kind: str, served: Service) -> None:
             with pytest.raises(CimdCacheError) as failed:
                 refused()
             assert failed.value.code == "invalid-metadata"
+
+
+@both
+def test_over_tls_the_certificate_is_verified_and_the_token_sent(kind: str, database: str) -> None:
+    with tls_service(database) as served:
+        trusted = ssl.create_default_context(cafile=served.certificate)
+        with connected(kind, served.url, token=lambda: TOKEN, tls=trusted) as cache:
+            for _ in range(2):
+                cache.check()
+            assert type(cache.get(ID)) is Miss
+        address = served.url.replace("localhost", "127.0.0.1")
+        for where, tls in (served.url, None), (address, trusted):
+            with connected(kind, where, token=TOKEN, tls=tls) as cache:
+                with pytest.raises(CimdCacheError, match="certificate") as failed:
+                    cache.check()
+                assert failed.value.code == "unavailable"
+        with connected(kind, served.url, token="another-token-of-the-tests", tls=trusted) as cache:
+            with pytest.raises(CimdCacheError) as failed:
+                cache.check()
+            assert failed.value.code == "wrong-token"
+        with pytest.raises(ValueError, match="https"), connected(kind, served.url.replace("https", "http"), tls=trusted):
+            pass
 
 
 @both

@@ -16,6 +16,7 @@ from .errors import CimdCacheError
 from .without_cache import OnUnavailable, Warnings
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
     from .in_process import AsyncQuery
@@ -37,12 +38,18 @@ class AsyncCache:
 
     @classmethod
     def connect(
-        cls, where: str, *, token: Token = None, timeout: float = 5.0, away_fetches: int = 16
+        cls,
+        where: str,
+        *,
+        token: Token = None,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = 5.0,
+        away_fetches: int = 16,
     ) -> AsyncCache:
         from .service.streams import AsyncServiceBacking
         from .service.target import target
 
-        return cls(AsyncServiceBacking(target(where), token, timeout), away_fetches=away_fetches)
+        return cls(AsyncServiceBacking(target(where), token, tls, timeout), away_fetches=away_fetches)
 
     @classmethod
     def in_process(

@@ -15,6 +15,7 @@ from .resolving import Fetch, Resolver
 from .without_cache import OnUnavailable
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
     from .in_process import Query
@@ -36,17 +37,24 @@ class Cache:
 
     @classmethod
     def connect(
-        cls, where: str, *, token: Token = None, timeout: float = 5.0, away_fetches: int = 16
+        cls,
+        where: str,
+        *,
+        token: Token = None,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = 5.0,
+        away_fetches: int = 16,
     ) -> Cache:
         """By the service: the path of its socket, or a URL with a token (a text, or a function that returns it).
 
+        `tls` is for an https URL whose certificate is not of the usual authorities, or to show one's own.
         `timeout`, in seconds, is a little more than the service's own deadline, so that the service answers
         first. Nothing is connected before the first call.
         """
         from .service.target import target
         from .service.threads import ServiceBacking
 
-        return cls(ServiceBacking(target(where), token, timeout), away_fetches=away_fetches)
+        return cls(ServiceBacking(target(where), token, tls, timeout), away_fetches=away_fetches)
 
     @classmethod
     def in_process(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar, cast
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 from ..answers import Hit, Lookup, Miss, Swept
 from ..calls import Call, Check, Delete, Get, GetMany, Purge, Put, Sweep, refuse_url
-from ..errors import CimdCacheError
+from ..errors import CimdCacheError, timed_out, unavailable
 from .members import elements, members
 
 T = TypeVar("T")
@@ -75,6 +76,18 @@ def answer(call: Call[T], status: int, body: bytes) -> T:
     if code == "body-too-large":
         code = "invalid-metadata"
     raise CimdCacheError(str(code), str(detail))
+
+
+def failure(error: BaseException) -> CimdCacheError:
+    """What it means that there was no answer."""
+    if isinstance(error, TimeoutError):
+        return timed_out()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return CimdCacheError(
+            "unavailable",
+            f"the service's certificate is not accepted ({error.verify_message}): trust its authority in tls",
+        )
+    return unavailable()
 
 
 def _result(call: Call[Any], fields: dict[str, str]) -> object:

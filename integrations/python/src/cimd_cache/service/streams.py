@@ -13,11 +13,11 @@ from collections import deque
 from typing import TypeVar
 
 from ..calls import Call, GetMany
-from ..errors import CimdCacheError, timed_out, unavailable
+from ..errors import CimdCacheError, timed_out
 from . import wait
 from .http1 import NotHttp, read_response, write_request
-from .protocol import Request, answer, merge, needs_no_request, request
-from .target import Target, Token, token_headers
+from .protocol import Request, answer, failure, merge, needs_no_request, request
+from .target import Target, Token, context, token_headers
 
 T = TypeVar("T")
 _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -29,9 +29,9 @@ _CONNECTIONS = 64
 class AsyncServiceBacking:
     """For the tasks of one event loop at a time."""
 
-    def __init__(self, target: Target, token: Token, timeout: float) -> None:
+    def __init__(self, target: Target, token: Token, tls: ssl.SSLContext | None, timeout: float) -> None:
         self._target, self._token, self._timeout = target, token, timeout
-        self._tls = ssl.create_default_context() if target.is_tls else None
+        self._tls = context(target, tls)
         self._is_closed = False
         self._owner: tuple[asyncio.AbstractEventLoop | None, int] = (None, 0)
         self._idle: deque[_Stream] = deque()
@@ -56,7 +56,7 @@ class AsyncServiceBacking:
         except (asyncio.TimeoutError, TimeoutError) as error:
             raise timed_out() from error
         except (OSError, EOFError, NotHttp) as error:
-            raise unavailable() from error
+            raise failure(error) from error
         return answer(call, status, body)
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Union
@@ -40,6 +41,14 @@ def target(where: str) -> Target:
         raise ValueError("the service's URL has no user, query or fragment: pass the token as token=")
     is_tls = url.scheme == "https"
     return Target(None, url.hostname, url.port or (443 if is_tls else 80), is_tls, url.path.rstrip("/"))
+
+
+def context(target: Target, tls: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    if not target.is_tls:
+        if tls is not None:
+            raise ValueError("tls is for a service that is named by an https URL")
+        return None
+    return ssl.create_default_context() if tls is None else tls
 
 
 def token_headers(token: Token) -> dict[str, str]:

@@ -10,10 +10,10 @@ from collections import deque
 from typing import TypeVar
 
 from ..calls import Call, GetMany
-from ..errors import CimdCacheError, timed_out, unavailable
+from ..errors import CimdCacheError
 from . import wait
-from .protocol import ANSWER_BYTES, Request, answer, merge, needs_no_request, request
-from .target import Target, Token, token_headers
+from .protocol import ANSWER_BYTES, Request, answer, failure, merge, needs_no_request, request
+from .target import Target, Token, context, token_headers
 
 T = TypeVar("T")
 
@@ -35,9 +35,9 @@ class _UnixConnection(http.client.HTTPConnection):
 class ServiceBacking:
     """Any number of threads share it; a connection belongs to one call at a time."""
 
-    def __init__(self, target: Target, token: Token, timeout: float) -> None:
+    def __init__(self, target: Target, token: Token, tls: ssl.SSLContext | None, timeout: float) -> None:
         self._target, self._token, self._timeout = target, token, timeout
-        self._tls = ssl.create_default_context() if target.is_tls else None
+        self._tls = context(target, tls)
         self._process = os.getpid()
         self._idle: deque[http.client.HTTPConnection] = deque()
         self._is_closed = False
@@ -69,11 +69,11 @@ class ServiceBacking:
                 # The service closes what was idle for half a minute, and all when it stops: begin anew, once.
                 self._drop_idle()
             except (OSError, http.client.HTTPException) as error:
-                raise _failure(error) from error
+                raise failure(error) from error
         try:
             return self._once(self._new(), ask, headers, seconds)
         except (OSError, http.client.HTTPException) as error:
-            raise _failure(error) from error
+            raise failure(error) from error
 
     def _once(
         self, connection: http.client.HTTPConnection, ask: Request, headers: dict[str, str], seconds: float
@@ -120,7 +120,3 @@ class ServiceBacking:
                 self._idle.pop().close()
             except IndexError:
                 return
-
-
-def _failure(error: BaseException) -> CimdCacheError:
-    return timed_out() if isinstance(error, TimeoutError) else unavailable()
