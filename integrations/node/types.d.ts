@@ -96,6 +96,11 @@ export class CimdCacheError extends Error {
   constructor(code: ErrorCode, message: string, options?: ErrorOptions);
 }
 
+/** One of the service's tokens, or a function that is asked for it at each call, so that it may change. */
+export type Token = string | (() => string | Promise<string>);
+
+type Pem = string | Uint8Array;
+
 export type ServiceOptions = {
   /** How long a call without `timeoutMs` waits, in milliseconds: 5000, more than the service's own deadline. */
   timeoutMs?: number;
@@ -106,14 +111,16 @@ export type ServiceOptions = {
       /** The path of the service's Unix socket. */
       socket: string;
       url?: undefined;
-      token?: string;
+      tls?: undefined;
+      token?: Token;
     }
   | {
-      /** The service's address, `http://127.0.0.1:8080`. */
+      /** The service's address: `https://cache.internal:8443`, or `http://127.0.0.1:8080` on this machine. */
       url: string;
       socket?: undefined;
-      /** One of the service's tokens. */
-      token?: string;
+      /** For https: the authorities to trust, if they are not the usual ones, and this client's certificate. */
+      tls?: { ca?: Pem | Pem[]; cert?: Pem; key?: Pem; passphrase?: string };
+      token?: Token;
     }
 );
 

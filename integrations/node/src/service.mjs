@@ -1,6 +1,7 @@
 // The cache by `cimd-cache serve`, over HTTP.
 
-import { Agent } from 'node:http';
+import * as http from 'node:http';
+import * as https from 'node:https';
 import { clientIdOf, expiryOf, manyOf, metadataOf, ticketOf } from './arguments.mjs';
 import { CimdCacheError, errorOf } from './error.mjs';
 import { forget } from './flights.mjs';
@@ -11,7 +12,7 @@ import { elements, members } from './raw-json.mjs';
 const GRACE_MS = 100;
 
 /**
- * A client of the service, at `{ socket }` or at `{ url, token }`. Opens its first connection at the first call.
+ * A client of the service, at `{ socket }` or at `{ url, token, tls }`. Opens its first connection at the first call.
  */
 export function connect(options = {}) {
   return new ServiceCache(options);
@@ -20,24 +21,14 @@ export function connect(options = {}) {
 class ServiceCache {
   #agent;
   #target;
+  #token;
   #timeoutMs;
   #closed = false;
 
-  constructor({ socket, url, token, timeoutMs = 5000, maxConnections = 64 }) {
-    if ((socket === undefined) === (url === undefined)) {
-      throw new TypeError('give one of socket, the path of the service’s Unix socket, and url');
-    }
-    this.#agent = new Agent({ keepAlive: true, maxSockets: maxConnections, scheduling: 'lifo' });
-    const headers = { Accept: 'application/json, application/problem+json' };
-    if (token !== undefined) headers.Authorization = `Bearer ${token}`;
-    if (socket !== undefined) {
-      this.#target = { socketPath: socket, base: '', headers: { ...headers, Host: 'localhost' } };
-    } else {
-      const { protocol, hostname, port, pathname, host } = new URL(url);
-      if (protocol !== 'http:') throw new TypeError('url has to begin with http:// : this client has no TLS');
-      const address = { host: hostname.replace(/^\[|\]$/g, ''), port: port || 80 };
-      this.#target = { ...address, base: pathname.replace(/\/$/, ''), headers: { ...headers, Host: host } };
-    }
+  constructor({ socket, url, token, tls, timeoutMs = 5000, maxConnections = 64 }) {
+    this.#target = targetOf(socket, url, tls);
+    this.#agent = new this.#target.client.Agent({ keepAlive: true, maxSockets: maxConnections, scheduling: 'lifo' });
+    this.#token = token;
     this.#timeoutMs = timeoutMs;
   }
 
@@ -110,15 +101,19 @@ class ServiceCache {
 
   async #call(method, path, { query = {}, body, mayRepeat = true, options: { signal, timeoutMs } = {} }) {
     if (this.#closed) throw new CimdCacheError('unavailable', 'the cache is closed');
-    const { base, headers, ...address } = this.#target;
+    const { client, address, host, base } = this.#target;
+    // Asked each time: a token file may change while the program runs.
+    const token = typeof this.#token === 'function' ? await this.#token() : this.#token;
     const parameters = Object.entries(query).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
-    const answer = await send(this.#agent, {
+    const answer = await send(client.request, this.#agent, {
       request: {
         ...address,
         method,
         path: `${base}${path}${parameters.length > 0 ? '?' : ''}${parameters.join('&')}`,
         headers: {
-          ...headers,
+          Accept: 'application/json, application/problem+json',
+          Host: host,
+          ...(token !== undefined && { Authorization: `Bearer ${token}` }),
           ...(timeoutMs !== undefined && { 'Cimd-Timeout-Ms': String(timeoutMs) }),
           ...(body !== undefined && { 'Content-Type': 'application/json' }),
         },
@@ -130,6 +125,24 @@ class ServiceCache {
     });
     return read(answer);
   }
+}
+
+/** Which of Node's two clients sends requests, with what, and what stands before `/v1` in their paths. */
+function targetOf(socket, url, tls) {
+  if ((socket === undefined) === (url === undefined)) {
+    throw new TypeError('give one of socket, the path of the service’s Unix socket, and url');
+  }
+  const { protocol, username, hostname, port, pathname, search, host } = new URL(url ?? 'http://localhost/');
+  if (protocol !== 'http:' && protocol !== 'https:') throw new TypeError('url has to begin with https:// or http://');
+  if (username !== '' || search !== '') throw new TypeError('url has a user or a query: pass the token as token');
+  if (tls !== undefined && protocol !== 'https:') throw new TypeError('tls is for a url that begins with https://');
+  const address = { ...tls, host: hostname.replace(/^\[|\]$/g, ''), ...(port !== '' && { port }) };
+  return {
+    client: protocol === 'https:' ? https : http,
+    address: socket === undefined ? address : { socketPath: socket },
+    host,
+    base: pathname.replace(/\/$/, ''),
+  };
 }
 
 function read({ status, text }) {

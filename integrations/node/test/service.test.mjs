@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { connect } from '../src/index.mjs';
-import { folder, startPostgres, startService } from './support.mjs';
+import { folder, startPostgres, startService, startTlsService } from './support.mjs';
 
 const URL = 'https://c.example/?a=1&b=+%20é#x';
 let postgres;
@@ -108,6 +108,25 @@ test('over TCP the token is sent', async (t) => {
   server.close();
 });
 
+test('over TLS the certificate is verified and the token sent', async (t) => {
+  const { url, ca, token } = await startTlsService(t, postgres.url);
+  const checked = async (options) => {
+    const cache = connect(options);
+    try {
+      // Twice, so that a connection is used again.
+      await cache.check();
+      return (await cache.get(URL)).outcome;
+    } finally {
+      await cache.close();
+    }
+  };
+  assert.equal(await checked({ url, tls: { ca }, token: async () => token }), 'miss');
+  const isNotAccepted = { code: 'unavailable', message: /certificate is not accepted/ };
+  await assert.rejects(checked({ url, token }), isNotAccepted);
+  await assert.rejects(checked({ url: url.replace('localhost', '127.0.0.1'), tls: { ca }, token }), isNotAccepted);
+  await assert.rejects(checked({ url, tls: { ca }, token: 'another-token' }), { code: 'wrong-token' });
+});
+
 test('a connection that was closed while idle is replaced, and the call is made again', async (t) => {
   let connections = 0;
   const cache = await fake(t, (request, response, number) => {
@@ -191,7 +210,14 @@ test('a call ends at its deadline, and when the caller gives up', async (t) => {
 });
 
 test('what cannot be an address is refused', () => {
-  for (const wrong of [{}, { socket: 'a', url: 'http://b' }, { url: 'https://b' }]) {
-    assert.throws(() => connect(wrong), TypeError);
+  for (const [wrong, message] of [
+    [{}, /one of socket/],
+    [{ socket: 'a', url: 'http://b' }, /one of socket/],
+    [{ url: 'ftp://b' }, /begin with/],
+    [{ url: 'https://user:secret@b' }, /^((?!secret).)*token$/],
+    [{ url: 'http://b', tls: {} }, /tls is for/],
+    [{ socket: 'a', tls: {} }, /tls is for/],
+  ]) {
+    assert.throws(() => connect(wrong), { name: 'TypeError', message });
   }
 });

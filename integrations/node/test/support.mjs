@@ -2,8 +2,8 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createConnection } from 'node:net';
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -89,6 +89,31 @@ export async function startService(databaseUrl, ...options) {
       rmSync(directory, { recursive: true });
     },
   };
+}
+
+/** The same on TCP, with a certificate for localhost that is its own authority, and one token. */
+export async function startTlsService(test, databaseUrl) {
+  const directory = folder(test);
+  const [cert, key, tokens] = ['cert.pem', 'key.pem', 'tokens'].map((name) => join(directory, name));
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-days', '2'];
+  const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  execFileSync('openssl', ['req', '-x509', ...kind, ...subject, '-out', cert, '-keyout', key], { stdio: 'ignore' });
+  const token = 'a-token-of-the-tests';
+  writeFileSync(tokens, `${token}\n`, { mode: 0o600 });
+  const port = await freePort();
+  const listen = ['--listen', `tcp:127.0.0.1:${port}`, '--host', `localhost:${port}`, '--token-file', tokens];
+  const service = await startService(databaseUrl, ...listen, '--tls-cert', cert, '--tls-key', key);
+  test.after(() => service.stop());
+  return { url: `https://localhost:${port}`, ca: readFileSync(cert), token };
+}
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 async function socketAnswers(path) {

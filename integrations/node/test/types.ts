@@ -9,6 +9,9 @@ import { createCache as createCacheOnly } from 'cimd-cache/in-process';
 export async function all(signal: AbortSignal): Promise<string> {
   const byService: Cache = connect({ socket: '/run/cimd-cache/cache.sock', timeoutMs: 3000 });
   const byUrl: Cache = connect({ url: 'http://127.0.0.1:8080', token: 'secret' });
+  const byTls: Cache = connect({ url: 'https://c.internal', token: async () => 'secret', tls: { ca: new Uint8Array(8) } });
+  // @ts-expect-error: a socket is not encrypted
+  connect({ socket: '/run/cimd-cache/cache.sock', tls: {} });
   // @ts-expect-error: one of the two
   connect({ url: 'http://127.0.0.1:8080', socket: '/run/cimd-cache/cache.sock' });
   // @ts-expect-error: neither
@@ -26,7 +29,7 @@ export async function all(signal: AbortSignal): Promise<string> {
   // @ts-expect-error: not a way
   createCache({ query, suspension: 'threads' });
 
-  for (const cache of [byService, byUrl, onPg, onPostgres, own]) {
+  for (const cache of [byService, byUrl, byTls, onPg, onPostgres, own]) {
     const found = await cache.get('https://c.example/', { signal, timeoutMs: 250 });
     if (found.outcome === 'hit') {
       const numbers: [number, number] = [found.expiresAt, found.freshForMs];
