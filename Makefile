@@ -15,7 +15,7 @@ test: setup ## Run all tests, on a Postgres of their own
 	cargo test --locked --workspace --features cimd-cache-cli/otlp
 
 test-integrations: setup ## Test the packages for Node and Python, and real auth servers on them (needs npm and PyPI)
-	@./setup.sh tests
+	@./setup.sh integrations
 	integrations/test.sh
 
 soak: setup ## Let the database fail for SOAK_MINUTES (10) under load, on nodes that live through all of it
@@ -52,7 +52,7 @@ check: ## Check the format, the lints, the documentation and the dependencies, a
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	cargo clippy --locked -p cimd-cache -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
-	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --debug cargo-deny
 	cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 
 setup: ## Install what is missing: the wasm target, Postgres' binaries

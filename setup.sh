@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what a build and a demo need and this machine lacks: the guest's compilation target and the Postgres binaries.
-# With the argument `tests` it also installs what some fault tests need, which are skipped without it. If everything is
-# there, it does nothing and prints nothing.
+# With the argument `tests` it also installs what some tests need, which are skipped without it, and with `integrations`
+# what the tests of the packages need. If everything is there, it does nothing and prints nothing.
 set -eu
 
 fail() {
@@ -59,4 +59,12 @@ if [ "${1:-}" = tests ]; then
         command -v $program >/dev/null || [ -x /usr/sbin/$program ] || install $program >&2 ||
             echo "setup: without the program $program a fault test is skipped" >&2
     done
+fi
+
+if [ "${1:-}" = integrations ]; then
+    # Debian's Node may be too old for the packages: npm brings others.
+    command -v npm >/dev/null || install npm >&2 || fail "there is no npm: install Node.js 20 or later"
+    python=${PYTHON:-python3}
+    command -v "$python" >/dev/null && "$python" -c 'import ensurepip' 2>/dev/null ||
+        install python3-venv >&2 || fail "$python has no venv: install Python 3.10 or later with it"
 fi

