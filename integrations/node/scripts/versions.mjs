@@ -1,4 +1,5 @@
-// The conformance suite on every version of Node and every way that it has: service, jspi, replay.
+// The conformance suite on every version of Node that is maintained, and every way that it has: service, jspi, replay;
+// and on this Node, whichever that is, on the other driver.
 //
 //   node scripts/versions.mjs [VERSION…]     CIMD_CACHE_BIN and CIMD_CACHE_CONFORMANCE name the programs
 //
@@ -10,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const VERSIONS = ['20', '22', '24', '26'];
+const VERSIONS = ['22', '24', '26'];
 const ROOT = fileURLToPath(new URL('../', import.meta.url));
 const CONFORMANCE = process.env.CIMD_CACHE_CONFORMANCE;
 const WAY = join(ROOT, 'test', 'way.mjs');
@@ -36,9 +37,9 @@ try {
       const options = way === 'service' ? ['--service'] : [];
       run(`${name} ${way}`, CONFORMANCE, ['run', `node-${way}`, ...options, node, WAY, way]);
     }
-    const env = { WAY_DRIVER: 'postgres' };
-    run(`${name} replay on Postgres.js`, CONFORMANCE, ['run', 'node-replay', node, WAY, 'replay'], env);
   }
+  const env = { WAY_DRIVER: 'postgres' };
+  run('replay on Postgres.js', CONFORMANCE, ['run', 'node-replay', process.execPath, WAY, 'replay'], env);
 } finally {
   rmSync(directory, { recursive: true });
 }
@@ -49,7 +50,7 @@ process.exitCode = results.every(([, ok]) => ok) ? 0 : 1;
 function install(version) {
   if (process.version.startsWith(`v${version}.`)) return process.execPath;
   const at = join(directory, version);
-  execFileSync('npm', ['install', '--prefix', at, '--no-audit', '--no-fund', '--no-save', `node@${version}`], { stdio: 'ignore' });
+  execFileSync('npm', ['install', '--prefix', at, '--no-audit', '--no-fund', '--no-save', `node@${version}`], { stdio: ['ignore', 'ignore', 'inherit'] });
   return join(at, 'node_modules', '.bin', 'node');
 }
 
