@@ -199,18 +199,6 @@ def test_what_is_registered_on_a_connection_does_not_matter(database: str) -> No
 
 
 @pools
-def test_connections_that_the_server_ended_are_replaced_unseen(
-    kind: str, server: PrivatePostgres, database: str
-) -> None:
-    with in_process(kind, database) as cache:
-        # Whether the loss is noticed before, at or after the begin is a matter of luck.
-        for call in 5 * (lambda: cache.put(ID, "{}", ticket=None, expires_in=60), lambda: cache.get(ID)):
-            call()
-            server.sql("select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'cimd_cache_app'")
-            call()
-
-
-@pools
 def test_a_statement_that_waits_too_long_is_timed_out_and_rolled_back(
     kind: str, server: PrivatePostgres, database: str
 ) -> None:

@@ -55,12 +55,22 @@ def _run(
         cursor.execute("commit", prepare=False)
         return rows
     except Exception as error:
-        attempt.is_lost = connection.closed
-        if not attempt.is_lost:
-            connection.rollback()
-            if transaction.is_outdated(error):
-                connection.close()
+        attempt.is_lost = not _is_rolled_back(connection)
+        if transaction.is_outdated(error):
+            connection.close()
         raise
     finally:
         if connection.info.transaction_status == TransactionStatus.IDLE:
             connection.autocommit = was_autocommit
+
+
+def _is_rolled_back(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the connection is in order after a failure. If not, it is ended."""
+    try:
+        if not connection.closed:
+            connection.rollback()
+            return True
+    except psycopg.Error:
+        # The server had said that it ends the connection, and has done so now.
+        connection.close()
+    return False

@@ -55,12 +55,21 @@ async def _run(
         await cursor.execute("commit", prepare=False)
         return rows
     except Exception as error:
-        attempt.is_lost = connection.closed
-        if not attempt.is_lost:
-            await connection.rollback()
-            if transaction.is_outdated(error):
-                await connection.close()
+        attempt.is_lost = not await _is_rolled_back(connection)
+        if transaction.is_outdated(error):
+            await connection.close()
         raise
     finally:
         if connection.info.transaction_status == TransactionStatus.IDLE:
             await connection.set_autocommit(was_autocommit)
+
+
+async def _is_rolled_back(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """As in psycopg3."""
+    try:
+        if not connection.closed:
+            await connection.rollback()
+            return True
+    except psycopg.Error:
+        await connection.close()
+    return False
