@@ -17,7 +17,7 @@ const CONFORMANCE = process.env.CIMD_CACHE_CONFORMANCE;
 const WAY = join(ROOT, 'test', 'way.mjs');
 
 /** All but those of the ABI and of JSON, which need one version only. */
-const TESTS = ['adapters', 'check', 'in-process', 'package', 'resolve', 'service', 'sql'].map((name) => join('test', `${name}.test.mjs`));
+const TESTS = ['adapters', 'check', 'in-process', 'lost', 'package', 'resolve', 'service', 'sql'].map((name) => join('test', `${name}.test.mjs`));
 
 const HAS_JSPI =
   'process.exit(typeof WebAssembly.Suspending === "function" && typeof WebAssembly.promising === "function" ? 0 : 1)';

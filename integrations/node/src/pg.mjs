@@ -20,7 +20,7 @@ export function fromPg(pool) {
     throw new TypeError('fromPg takes a Pool of pg: a client may be inside of a transaction, and each call has its own');
   }
   // An idle connection that ends is replaced when it is next needed, but without a listener it ends the process.
-  if (pool.listenerCount('error') === 0) pool.on('error', () => {});
+  if (pool.listenerCount('error') === 0) pool.on('error', ignore);
   let prepares = true;
 
   return async function query(text, parameters, { name, signal, statementTimeoutMs }) {
@@ -45,18 +45,28 @@ async function run(client, batch) {
   }
   const silent = setTimeout(() => stream.destroy(), batch.statementTimeoutMs + SILENCE_MS);
   silent.unref?.();
+  // The batch hears of a lost connection, but the client emits it too, and the pool listens only while it is idle.
+  client.on('error', ignore);
   try {
     client.query(batch);
     const rows = await batch.answer;
-    client.release();
+    giveBack(client, false);
     return rows;
   } catch (error) {
-    client.release(await isLost(client, error));
+    giveBack(client, await isLost(client, error));
     throw error;
   } finally {
     clearTimeout(silent);
   }
 }
+
+/** One that was lost may emit more while it ends. */
+function giveBack(client, wasLost) {
+  if (!wasLost) client.off('error', ignore);
+  client.release(wasLost);
+}
+
+function ignore() {}
 
 /** A connection, unless the caller gives up before there is one. */
 function connection(pool, signal) {

@@ -14,7 +14,8 @@ export async function startPools() {
     sql,
     async stop() {
       await pool.end();
-      await sql.end();
+      // Without a timeout it waits for ever once a connection was lost in a call.
+      await sql.end({ timeout: 5 });
       await postgres.stop();
     },
   };
