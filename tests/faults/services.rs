@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::disk::a_full_disk;
-use crate::network::ways_behind_a_network;
+use crate::network::{BACK_FROM_SILENCE, ways_behind_a_network};
 use crate::node::{CONNECTIONS, CONNECTIONS_OF_CLIENTS, Way, node};
 use crate::proxy::Weather;
 use crate::record::{Caller, Seconds};
@@ -43,8 +43,7 @@ async fn services_on_a_server_that_crashes_restarts_and_stops() {
 /// What is allowed is what is allowed without a service.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_behind_a_black_hole() {
-    let back_within = Duration::from_millis(1_500);
-    let allowed = Allowed { remaining_processes: 5, back_within, ..Allowed::default() };
+    let allowed = Allowed { remaining_processes: 5, back_within: BACK_FROM_SILENCE, ..Allowed::default() };
     let name = "services: black hole for 5 s";
     ways_behind_a_network(name, Way::Service, Weather::Hole, 5, allowed).await;
 }
