@@ -29,7 +29,7 @@ temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-if ! node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null; then
+if ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then
     npm install --prefix "$temporary" --no-audit --no-fund --silent node@24
     PATH="$temporary/node_modules/.bin:$PATH"
 fi
