@@ -43,10 +43,13 @@ pub async fn start(cache: Cache, settings: Settings) -> Result<Running, ServeErr
 
 impl Running {
     /// Stops it as [`serve`] stops: calls in flight are answered. Returns when it has ended.
-    pub async fn stop(self) {
+    ///
+    /// # Errors
+    ///
+    /// What [`serve`] ended with, perhaps before this.
+    pub async fn stop(self) -> Result<(), ServeError> {
         drop(self.stop);
-        // It has listened, so it has nothing more to fail with.
-        let _ = joined(self.ended).await;
+        joined(self.ended).await
     }
 }
 

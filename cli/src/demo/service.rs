@@ -43,8 +43,7 @@ pub(super) async fn show(served: &Cache, other: &Cache) -> Result<()> {
     let deleted = call(&socket, &format!("DELETE {path}"), "").await?;
     ensure!(deleted["had_document"] == true, "the service answers {deleted}");
     line("DELETE  removes it, for all nodes", since)?;
-    service.stop().await;
-    Ok(())
+    Ok(service.stop().await?)
 }
 
 /// A call over a connection of its own: what curl does.

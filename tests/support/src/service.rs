@@ -52,7 +52,7 @@ impl Service {
 
     /// Stops it, and waits until it has ended without a trace.
     pub async fn stop(self) {
-        self.running.stop().await;
+        self.running.stop().await.unwrap();
         assert!(!self.directory.path().join("cache.sock").exists());
     }
 }
