@@ -67,4 +67,6 @@ if [ "${1:-}" = integrations ]; then
     python=${PYTHON:-python3}
     command -v "$python" >/dev/null && "$python" -c 'import ensurepip' 2>/dev/null ||
         install python3-venv >&2 || fail "$python has no venv: install Python 3.10 or later with it"
+    # For the certificates of their tests.
+    command -v openssl >/dev/null || install openssl >&2 || fail "there is no openssl: install it"
 fi

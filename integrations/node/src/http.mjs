@@ -6,9 +6,9 @@ import { CimdCacheError } from './error.mjs';
 const ANSWER_BYTES = 8 << 20;
 
 /**
- * Sends a request by `start`, the function of `node:http` or `node:https`, and once more if its connection turns out to have been closed while it was idle. The second
- * try opens a connection of its own, because others that are idle may have been closed at the same moment. A call
- * that must not be repeated has one from the start.
+ * Sends a request by `start`, the function of `node:http` or `node:https`, and once more if its connection turns out
+ * to have been closed while it was idle. The second try opens a connection of its own, because others that are idle
+ * may have been closed at the same moment. A call that must not be repeated has one from the start.
  */
 export async function send(start, agent, call) {
   call.signal?.throwIfAborted();
